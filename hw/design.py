@@ -1,0 +1,453 @@
+"""The accelerator as data: everything that is emitted, simulated or reported is read from a `Design`.
+
+All numbers are integers. A real value is ``integer * 2**exponent``; formats carry the exponent, and nothing here
+computes with floats. Construction verifies: an object that exists can be built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+MAX_LAYER_BITS = 8  # activations and weights; DESIGN section 3
+MAX_KERNEL = 7
+MAX_SHIFT = 31
+ACCUMULATOR_LIMIT = 48  # bits; one DSP accumulator, and well inside the 53 that the golden model needs
+
+
+class DesignError(ValueError):
+    """A network that cannot be built; the message names the layer, what was found and what is accepted."""
+
+
+class Place(StrEnum):
+    """Where a layer runs."""
+
+    HEAD = "head"  # its own streaming stage
+    ENGINE = "engine"  # a step of the shared engine's program
+
+
+class Source(StrEnum):
+    """Where a layer's weights come from."""
+
+    RESIDENT = "resident"  # on chip, in the head stage
+    LAZY = "lazy"  # external memory, the predicted filters only
+    DENSE = "dense"  # external memory, every filter
+
+
+def signed_bits(low: int, high: int) -> int:
+    """Width of the smallest two's complement number that holds both bounds."""
+    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
+
+
+def _frozen(array: NDArray[np.generic], dtype: type[np.generic]) -> NDArray[np.generic]:
+    """A read-only copy of `array` as `dtype`."""
+    copy = np.array(array, dtype=dtype, copy=True)
+    copy.setflags(write=False)
+    return copy
+
+
+@dataclass(frozen=True)
+class IntFormat:
+    """Integers of `bits` bits that stand for ``integer * 2**exponent``."""
+
+    bits: int
+    signed: bool
+    exponent: int
+
+    @property
+    def low(self) -> int:
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def high(self) -> int:
+        return (1 << (self.bits - int(self.signed))) - 1
+
+    @property
+    def magnitude(self) -> int:
+        """Largest absolute value."""
+        return max(-self.low, self.high)
+
+
+@dataclass(frozen=True)
+class MapShape:
+    """A feature map: channels x height x width."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A multiplier array: `filters` x `pixels` products per cycle."""
+
+    filters: int
+    pixels: int
+
+    def __post_init__(self) -> None:
+        if self.filters < 1 or self.pixels < 1 or self.pixels & (self.pixels - 1):
+            raise DesignError(
+                f"lanes {self.filters} x {self.pixels}: filters must be at least 1 and pixels a power of two"
+            )
+
+    @property
+    def multipliers(self) -> int:
+        return self.filters * self.pixels
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPredictor:
+    """score[j] = bias[j] + sum_c strength[c] * weights[c, j]; the filters of highest score are computed.
+
+    After Leroux et al., "Lazy Evaluation of Convolutional Filters" (2016), in integers. `weights` is
+    (input channels, filters) within int8, `bias` (filters,).
+    """
+
+    weights: IntArray
+    bias: IntArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", _frozen(self.weights, np.int64))
+        object.__setattr__(self, "bias", _frozen(self.bias, np.int64))
+        if self.weights.ndim != 2 or self.bias.shape != self.weights.shape[1:]:
+            raise DesignError(
+                f"predictor: weights {self.weights.shape} and bias {self.bias.shape}; expected (channels, filters) "
+                "and (filters,)"
+            )
+        if self.weights.size and (self.weights.min() < -128 or self.weights.max() > 127):
+            raise DesignError("predictor: weights leave the range of int8")
+
+    def score_bits(self, strength_high: int) -> int:
+        """Signed width that no score can leave when every strength is at most `strength_high`."""
+        swing = np.abs(self.weights).sum(axis=0) * strength_high + np.abs(self.bias)
+        return signed_bits(-int(swing.max()), int(swing.max()))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layer:
+    """A layer with weights, its requantisation and the max-pooling that follows it.
+
+    `weights` is (filters, channels, kh, kw); `taps` (channels, kh, kw) tells which columns of the layer's matrix are
+    kept (a removed column has no weights and costs nothing). `bias` (filters,) is at accumulator scale.
+    With `shift` (filters,) the output is ``saturate(round_half_even((acc + bias) * 2**-shift))``; without, the exact
+    accumulators leave (a last layer's logits).
+    """
+
+    name: str
+    input: MapShape
+    input_format: IntFormat
+    weights: IntArray
+    weight_bits: int
+    bias: IntArray
+    output_format: IntFormat
+    shift: IntArray | None
+    place: Place
+    source: Source
+    taps: BoolArray | None = None
+    predictor: LinearPredictor | None = None
+    keep: int | None = None  # filters computed per frame at reset; lazy layers only
+    lanes: Lanes | None = None  # head stages only; the engine has its own
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", _frozen(self.weights, np.int64))
+        object.__setattr__(self, "bias", _frozen(self.bias, np.int64))
+        if self.shift is not None:
+            object.__setattr__(self, "shift", _frozen(self.shift, np.int64))
+        taps = np.ones(self.weights.shape[1:], bool) if self.taps is None else self.taps
+        object.__setattr__(self, "taps", _frozen(taps, np.bool_))
+        self.verify()
+
+    # -- geometry; what kinds of layer differ in ----------------------------------------------------------------------
+    @property
+    def stride(self) -> int:
+        return 1
+
+    @property
+    def pad(self) -> tuple[int, int]:
+        """Rows above and columns left of the map that read as zero."""
+        return (0, 0)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the output before pooling."""
+        raise NotImplementedError
+
+    @property
+    def pool_size(self) -> int:
+        return 1
+
+    # -- derived ------------------------------------------------------------------------------------------------------
+    @property
+    def filters(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        return (int(self.weights.shape[2]), int(self.weights.shape[3]))
+
+    @property
+    def output(self) -> MapShape:
+        height, width = self.grid
+        return MapShape(self.filters, height // self.pool_size, width // self.pool_size)
+
+    @property
+    def kept_taps(self) -> BoolArray:
+        """`taps`, which construction has filled in."""
+        assert self.taps is not None
+        return self.taps
+
+    @property
+    def lazy(self) -> bool:
+        return self.source is Source.LAZY
+
+    @property
+    def strength_high(self) -> int:
+        """No channel of the input can have a larger activation strength."""
+        return self.input.pixels * self.input_format.magnitude
+
+    @cached_property
+    def accumulator_bits(self) -> int:
+        """Signed width that no partial sum can leave, for any weights of this width and these biases."""
+        fan_in = int(self.kept_taps.sum())
+        bias = int(np.abs(self.bias).max(initial=0))
+        swing = fan_in * (1 << (self.weight_bits - 1)) * self.input_format.magnitude + bias
+        return signed_bits(-swing, swing)
+
+    # -- verification -------------------------------------------------------------------------------------------------
+    def verify(self) -> None:
+        """Raise `DesignError` where the layer cannot be built."""
+        if self.weights.ndim != 4 or self.weights.shape[1] != self.input.channels:
+            self._refuse(f"weights have shape {self.weights.shape}", f"(filters, {self.input.channels}, kh, kw)")
+        if self.kept_taps.shape != self.weights.shape[1:]:
+            self._refuse(f"taps have shape {self.kept_taps.shape}", str(self.weights.shape[1:]))
+        if self.weights[:, ~self.kept_taps].any():
+            self._refuse("a removed tap has a weight", "zero weights in removed columns")
+        if self.bias.shape != (self.filters,):
+            self._refuse(f"bias has shape {self.bias.shape}", f"({self.filters},)")
+        for what, bits in (("activations", self.input_format.bits), ("weights", self.weight_bits)):
+            if not 2 <= bits <= MAX_LAYER_BITS:
+                self._refuse(f"{what} have {bits} bits", f"2 to {MAX_LAYER_BITS}")
+        bound = 1 << (self.weight_bits - 1)
+        if self.weights.size == 0 or self.weights.min() < -bound or self.weights.max() >= bound:
+            self._refuse(f"weights leave the range of {self.weight_bits} bits or are empty", f"{-bound} to {bound - 1}")
+        if self.shift is not None:
+            if self.shift.shape != (self.filters,):
+                self._refuse(f"shift has shape {self.shift.shape}", f"({self.filters},)")
+            if self.shift.min() < 0 or self.shift.max() > MAX_SHIFT:
+                self._refuse(
+                    f"requantisation shifts by {int(self.shift.min())} to {int(self.shift.max())} bits",
+                    f"0 to {MAX_SHIFT}: an output scale not finer than input scale x weight scale",
+                )
+            if not 2 <= self.output_format.bits <= MAX_LAYER_BITS:
+                self._refuse(f"output has {self.output_format.bits} bits", f"2 to {MAX_LAYER_BITS}")
+        elif self.output_format.bits < self.accumulator_bits or not self.output_format.signed:
+            self._refuse(
+                f"accumulators of {self.accumulator_bits} bits leave as {self.output_format}", "a signed format that holds them"
+            )
+        if self.accumulator_bits > ACCUMULATOR_LIMIT:
+            self._refuse(f"accumulators need {self.accumulator_bits} bits", f"at most {ACCUMULATOR_LIMIT}")
+        self._verify_place()
+
+    def _verify_place(self) -> None:
+        if (self.place is Place.HEAD) != (self.source is Source.RESIDENT):
+            self._refuse(f"place '{self.place}' with weights '{self.source}'", "head with resident, engine with lazy or dense")
+        if (self.place is Place.HEAD) != (self.lanes is not None):
+            self._refuse("lanes are given for an engine layer or missing for a head stage", "lanes for head stages only")
+        if self.lazy != (self.predictor is not None) or self.lazy != (self.keep is not None):
+            self._refuse("predictor and keep do not go with the weights' source", "both for lazy layers, neither for others")
+        if self.predictor is not None and self.predictor.weights.shape != (self.input.channels, self.filters):
+            self._refuse(
+                f"predictor is {self.predictor.weights.shape}", f"(channels, filters) = {(self.input.channels, self.filters)}"
+            )
+        if self.keep is not None and not 1 <= self.keep <= self.filters:
+            self._refuse(f"keep is {self.keep}", f"1 to {self.filters} filters")
+
+    def _refuse(self, found: str, accepted: str) -> None:
+        raise DesignError(f"layer '{self.name}': {found}; accepted: {accepted}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Layer):
+    """A 2-D convolution, optionally followed by `pool` x `pool` max-pooling of that stride (odd edges are dropped).
+
+    `padding` is (top, bottom, left, right).
+    """
+
+    strides: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pool: int = 1
+
+    @property
+    def stride(self) -> int:
+        return self.strides
+
+    @property
+    def pad(self) -> tuple[int, int]:
+        return (self.padding[0], self.padding[2])
+
+    @property
+    def pool_size(self) -> int:
+        return self.pool
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        top, bottom, left, right = self.padding
+        (kh, kw), s = self.kernel, self.strides
+        return (
+            (self.input.height + top + bottom - kh) // s + 1,
+            (self.input.width + left + right - kw) // s + 1,
+        )
+
+    def verify(self) -> None:
+        if self.strides not in (1, 2):
+            self._refuse(f"stride {self.strides}", "1 or 2")
+        if self.pool not in (1, 2, 4):
+            self._refuse(f"max-pooling of {self.pool}", "1 (none), 2 or 4, with the same stride")
+        if self.weights.ndim == 4 and max(self.kernel) > MAX_KERNEL:
+            self._refuse(f"kernel {self.kernel}", f"up to {MAX_KERNEL} x {MAX_KERNEL}")
+        if min(self.output.height, self.output.width) < 1:
+            self._refuse(f"a map of {self.input.height} x {self.input.width} leaves no output", "a map at least as large as the kernel")
+        # Outputs are anchored at input pixels (the window walks the flat input map), so each needs one.
+        rows, columns = ((n - 1) * self.strides + 1 for n in self.grid)
+        if rows > self.input.height or columns > self.input.width:
+            self._refuse(f"padding {self.padding} makes the output larger than the input", "padding up to the kernel's 'same'")
+        if max(self.padding) >= MAX_KERNEL or min(self.padding) < 0:
+            self._refuse(f"padding {self.padding}", f"0 to {MAX_KERNEL - 1}")
+        super().verify()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dense(Layer):
+    """A fully connected layer: a convolution whose kernel is the whole map, so `weights` is (filters, c, h, w)."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return (1, 1)
+
+    def verify(self) -> None:
+        if self.weights.ndim == 4 and self.kernel != (self.input.height, self.input.width):
+            self._refuse(f"weights have shape {self.weights.shape}", "a kernel that covers the input map")
+        super().verify()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Structure of the shared engine.
+
+    `bus_bytes`: width of the external memory port. `predictor_lanes`: scores updated per cycle. `outstanding`: read
+    bursts that may wait for data. `max_burst`: beats of one burst.
+    """
+
+    lanes: Lanes
+    bus_bytes: int = 4
+    predictor_lanes: int = 8
+    outstanding: int = 4
+    max_burst: int = 256
+
+    def __post_init__(self) -> None:
+        for name, value, accepted in (
+            ("bus_bytes", self.bus_bytes, (4, 8, 16, 32, 64)),
+            ("predictor_lanes", self.predictor_lanes, (1, 2, 4, 8, 16, 32)),
+            ("outstanding", self.outstanding, (1, 2, 4, 8, 16)),
+            ("max_burst", self.max_burst, (1, 2, 4, 8, 16, 32, 64, 128, 256)),
+        ):
+            if value not in accepted:
+                raise DesignError(f"engine: {name} is {value}; accepted: {', '.join(map(str, accepted))}")
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A whole accelerator: streaming `head` stages, then the `tail`, a program for the shared `engine`."""
+
+    name: str
+    input: MapShape
+    input_format: IntFormat
+    head: tuple[Layer, ...]
+    tail: tuple[Layer, ...]
+    engine: Engine
+
+    def __post_init__(self) -> None:
+        self.verify()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self.head + self.tail
+
+    @property
+    def lazy_layers(self) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.tail if layer.lazy)
+
+    @property
+    def outputs(self) -> int:
+        """Values of one frame's answer."""
+        return self.layers[-1].filters
+
+    @property
+    def output_format(self) -> IntFormat:
+        return self.layers[-1].output_format
+
+    def verify(self) -> None:
+        """Raise `DesignError` where the layers do not fit together; names the offending layer."""
+        if not self.name.isidentifier():
+            raise DesignError(f"design name '{self.name}' is not an identifier")
+        if not self.tail:
+            raise DesignError(f"design '{self.name}': no layer is placed on the engine; accepted: at least the last one")
+        shape, number = self.input, self.input_format
+        names: set[str] = set()
+        for layer, place in [(x, Place.HEAD) for x in self.head] + [(x, Place.ENGINE) for x in self.tail]:
+            if layer.name in names:
+                raise DesignError(f"layer '{layer.name}' occurs twice")
+            names.add(layer.name)
+            if layer.place is not place:
+                raise DesignError(f"layer '{layer.name}' is placed in '{layer.place}' but stands among the {place} layers")
+            if (layer.input, layer.input_format) != (shape, number):
+                raise DesignError(
+                    f"layer '{layer.name}' expects {layer.input}, {layer.input_format} but is given {shape}, {number}"
+                )
+            if layer.shift is None and layer is not self.tail[-1]:
+                raise DesignError(f"layer '{layer.name}' is not requantised; only the last layer may leave accumulators")
+            shape, number = layer.output, layer.output_format
+        if (shape.height, shape.width) != (1, 1) or self.tail[-1].shift is not None:
+            raise DesignError(
+                f"layer '{self.tail[-1].name}' ends the network with a {shape.height} x {shape.width} map; "
+                "accepted: a layer of 1 x 1 outputs whose accumulators leave as logits"
+            )
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """64 bits that identify the design and its weights: what RTL and weight image must share."""
+        digest = hashlib.sha256()
+        for chunk in _canonical(self):
+            digest.update(chunk)
+        return int.from_bytes(digest.digest()[:8], "little")
+
+
+def _canonical(value: object) -> Iterator[bytes]:
+    """The content of dataclasses, tuples, arrays and scalars as bytes that depend on nothing else."""
+    if is_dataclass(value) and not isinstance(value, type):
+        yield type(value).__name__.encode()
+        for field in fields(value):
+            yield field.name.encode()
+            yield from _canonical(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        yield f"({len(value)}".encode()
+        for item in value:
+            yield from _canonical(item)
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype.str}{value.shape}".encode()
+        yield np.ascontiguousarray(value).tobytes()
+    else:
+        yield repr(value).encode()
