@@ -1,0 +1,229 @@
+// pen_axi_read: an AXI4 read master that turns commands "so many bus words from here" into bursts.
+//
+// Contract
+//   Commands   `cmd_addr_i` is aligned to the bus, `cmd_words_i` is at least 1. Two commands wait in a queue, so that
+//              the bursts of the next one are requested while data of earlier ones still returns: commands that
+//              follow each other lose no bus cycle as long as `Outstanding` covers the memory's latency.
+//   Bursts     INCR, full bus width, at most `MaxBurst` beats, never across a 4 KB boundary; as long as these rules
+//              allow, from the command's first word on. A command of one burst issues in one cycle, the further bursts
+//              of a longer command every second cycle (the split arithmetic is registered).
+//   In flight  at most `Outstanding` bursts between their request and their last beat. No IDs: data comes in order.
+//   Latency    command taken to ARVALID: 2 cycles. Data passes in the cycle in which the bus delivers it.
+//   Data       one word per `data_valid_o`, in address order within a command and in order of commands, tagged with the
+//              command's tag; `data_last_o` marks the last word of a command. There is no back-pressure: RREADY is
+//              constant 1 and the consumer always takes.
+//   Errors     `error_o` pulses with each beat whose RRESP is not OKAY; the beat is delivered like any other.
+//   Idle       `idle_o` is high while no accepted command has words outstanding.
+//   Reset      forgets all commands. The memory port must be reset with it, or be quiet: beats that answer a forgotten
+//              burst are dropped as long as no new burst is in flight.
+module pen_axi_read #(
+    parameter int unsigned AddrBits    = 32,
+    parameter int unsigned BusBytes    = 4,    // 1..128, a power of two
+    parameter int unsigned WordsBits   = 16,   // width of a command's length in bus words
+    parameter int unsigned TagBits     = 1,
+    parameter int unsigned MaxBurst    = 256,  // 1..256
+    parameter int unsigned Outstanding = 4
+) (
+    input  logic                  clk_i,
+    input  logic                  rst_ni,
+
+    input  logic                  cmd_valid_i,
+    output logic                  cmd_ready_o,
+    input  logic [AddrBits-1:0]   cmd_addr_i,  // byte address of the first word
+    input  logic [WordsBits-1:0]  cmd_words_i,
+    input  logic [TagBits-1:0]    cmd_tag_i,
+
+    output logic                  data_valid_o,
+    output logic [8*BusBytes-1:0] data_o,
+    output logic [TagBits-1:0]    data_tag_o,
+    output logic                  data_last_o,
+
+    output logic                  error_o,
+    output logic                  idle_o,
+
+    output logic [AddrBits-1:0]   m_axi_araddr,
+    output logic [7:0]            m_axi_arlen,
+    output logic [2:0]            m_axi_arsize,
+    output logic [1:0]            m_axi_arburst,
+    output logic [2:0]            m_axi_arprot,
+    output logic [3:0]            m_axi_arcache,
+    output logic                  m_axi_arvalid,
+    input  logic                  m_axi_arready,
+    input  logic [8*BusBytes-1:0] m_axi_rdata,
+    input  logic [1:0]            m_axi_rresp,
+    input  logic                  m_axi_rlast,
+    input  logic                  m_axi_rvalid,
+    output logic                  m_axi_rready
+);
+  if (BusBytes < 1 || BusBytes > 128 || (BusBytes & (BusBytes - 1)) != 0) begin : gen_bad_bus
+    $fatal(1, "pen_axi_read %m: BusBytes must be a power of two from 1 to 128");
+  end
+  if (MaxBurst < 1 || MaxBurst > 256) begin : gen_bad_burst
+    $fatal(1, "pen_axi_read %m: MaxBurst must be 1 to 256, the beats that ARLEN can say");
+  end
+  if (Outstanding < 1) begin : gen_bad_outstanding
+    $fatal(1, "pen_axi_read %m: Outstanding must be at least 1");
+  end
+  if (AddrBits < 13) begin : gen_bad_addr
+    $fatal(1, "pen_axi_read %m: AddrBits must be at least 13, more than one 4 KB page");
+  end
+  if (WordsBits < 1 || TagBits < 1) begin : gen_bad_widths
+    $fatal(1, "pen_axi_read %m: WordsBits and TagBits must be at least 1");
+  end
+
+  localparam int unsigned ByteBits = $clog2(BusBytes);
+  localparam int unsigned PageBits = 12 - ByteBits;  // of a word's index in its 4 KB page
+  localparam int unsigned BurstBits = 8;             // of a burst's length less one, as ARLEN
+  localparam int unsigned LengthBits = (WordsBits > BurstBits) ? WordsBits : BurstBits;
+
+  // ---- Commands wait here ---------------------------------------------------------------------------------------
+  logic queue_valid, queue_ready;
+  logic [AddrBits-1:0] queue_addr;
+  logic [WordsBits-1:0] queue_words;
+  logic [TagBits-1:0] queue_tag;
+  logic [1:0] unused_queue_level;
+
+  pen_fifo #(
+      .Width(AddrBits + WordsBits + TagBits),
+      .Depth(2)
+  ) u_queue (
+      .clk_i,
+      .rst_ni,
+      .valid_i(cmd_valid_i),
+      .ready_o(cmd_ready_o),
+      .data_i ({cmd_addr_i, cmd_words_i, cmd_tag_i}),
+      .valid_o(queue_valid),
+      .ready_i(queue_ready),
+      .data_o ({queue_addr, queue_words, queue_tag}),
+      .level_o(unused_queue_level)
+  );
+
+  // ---- The command that is being split --------------------------------------------------------------------------
+  // Lengths are held less one, as ARLEN wants them: then neither the comparison nor the request needs a subtraction.
+  // `limit` is the longest burst that may start at `addr`; it is wrong for one cycle after the address has moved.
+  logic split_valid_q, split_valid_d, limit_known_q, limit_known_d;
+  logic [AddrBits-1:0] addr_q, addr_d;
+  logic [LengthBits-1:0] left_q, left_d;  // words left, less one
+  logic [BurstBits-1:0] limit_q, limit_d;
+  logic [TagBits-1:0] tag_q, tag_d;
+
+  // ---- The request on the bus -----------------------------------------------------------------------------------
+  logic ar_valid_q, ar_valid_d;
+  logic [AddrBits-1:0] ar_addr_q, ar_addr_d;
+  logic [BurstBits-1:0] ar_len_q, ar_len_d;
+  logic record_ready, issue, final_burst;
+
+  // Longest burst, less one, that starts at a word of a page: to the end of the page, at most MaxBurst.
+  function automatic logic [BurstBits-1:0] longest(input logic [PageBits-1:0] word);
+    logic [PageBits-1:0] to_page_end;
+    to_page_end = ~word;  // words of the page after this one
+    return (32'(to_page_end) + 1 < MaxBurst) ? BurstBits'(to_page_end) : BurstBits'(MaxBurst - 1);
+  endfunction
+
+  assign final_burst = left_q <= LengthBits'(limit_q);
+  assign issue       = split_valid_q && limit_known_q && record_ready && (!ar_valid_q || m_axi_arready);
+  assign queue_ready = !split_valid_q || (issue && final_burst);
+
+  always_comb begin
+    split_valid_d = split_valid_q;
+    limit_known_d = limit_known_q;
+    addr_d        = addr_q;
+    left_d        = left_q;
+    limit_d       = limit_q;
+    tag_d         = tag_q;
+    if (queue_ready) begin
+      split_valid_d = queue_valid;
+      limit_known_d = 1'b1;
+      addr_d        = queue_addr;
+      left_d        = LengthBits'(queue_words - 1'b1);
+      limit_d       = longest(queue_addr[11:ByteBits]);
+      tag_d         = queue_tag;
+    end else if (issue) begin
+      limit_known_d = 1'b0;
+      addr_d        = addr_q + ((AddrBits'(limit_q) + 1'b1) << ByteBits);
+      left_d        = left_q - LengthBits'(limit_q) - 1'b1;
+    end else if (!limit_known_q) begin
+      limit_known_d = 1'b1;
+      limit_d       = longest(addr_q[11:ByteBits]);
+    end
+  end
+
+  always_comb begin
+    ar_valid_d = ar_valid_q;
+    ar_addr_d  = ar_addr_q;
+    ar_len_d   = ar_len_q;
+    if (issue) begin
+      ar_valid_d = 1'b1;
+      ar_addr_d  = addr_q;
+      ar_len_d   = final_burst ? left_q[BurstBits-1:0] : limit_q;
+    end else if (m_axi_arready) begin
+      ar_valid_d = 1'b0;
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    split_valid_q <= split_valid_d;
+    limit_known_q <= limit_known_d;
+    addr_q        <= addr_d;
+    left_q        <= left_d;
+    limit_q       <= limit_d;
+    tag_q         <= tag_d;
+    ar_valid_q    <= ar_valid_d;
+    ar_addr_q     <= ar_addr_d;
+    ar_len_q      <= ar_len_d;
+    if (!rst_ni) begin
+      split_valid_q <= 1'b0;
+      ar_valid_q    <= 1'b0;
+    end
+  end
+
+  assign m_axi_araddr  = ar_addr_q;
+  assign m_axi_arlen   = ar_len_q;
+  assign m_axi_arsize  = 3'(ByteBits);
+  assign m_axi_arburst = 2'b01;    // INCR
+  assign m_axi_arprot  = 3'b000;   // unprivileged, secure, data
+  assign m_axi_arcache = 4'b0011;  // normal memory, not cacheable, bufferable
+  assign m_axi_arvalid = ar_valid_q;
+
+  // ---- What the beats that return belong to -----------------------------------------------------------------------
+  logic flight_valid, flight_final;
+  logic [TagBits-1:0] flight_tag;
+  logic [$clog2(Outstanding+1)-1:0] unused_flight_level;
+
+  pen_fifo #(
+      .Width(TagBits + 1),
+      .Depth(Outstanding)
+  ) u_flight (
+      .clk_i,
+      .rst_ni,
+      .valid_i(issue),
+      .ready_o(record_ready),
+      .data_i ({tag_q, final_burst}),
+      .valid_o(flight_valid),
+      .ready_i(m_axi_rvalid && m_axi_rlast),
+      .data_o ({flight_tag, flight_final}),
+      .level_o(unused_flight_level)
+  );
+
+  assign m_axi_rready = 1'b1;
+  assign data_valid_o = m_axi_rvalid && flight_valid;
+  assign data_o       = m_axi_rdata;
+  assign data_tag_o   = flight_tag;
+  assign data_last_o  = m_axi_rlast && flight_final;
+  assign error_o      = data_valid_o && m_axi_rresp != 2'b00;
+  assign idle_o       = !queue_valid && !split_valid_q && !flight_valid;
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (rst_ni && cmd_valid_i) begin
+      assert (cmd_words_i != '0) else $error("pen_axi_read %m: a command of no words");
+      assert ((cmd_addr_i & AddrBits'(BusBytes - 1)) == '0)
+      else $error("pen_axi_read %m: cmd_addr_i %h is not aligned to %0d bytes", cmd_addr_i, BusBytes);
+    end
+    if (rst_ni && ar_valid_q) begin
+      assert (32'(ar_addr_q[11:ByteBits]) + 32'(ar_len_q) < 4096 / BusBytes)
+      else $error("pen_axi_read %m: burst at %h of %0d beats crosses 4 KB", ar_addr_q, 32'(ar_len_q) + 1);
+    end
+  end
+`endif
+endmodule
