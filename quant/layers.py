@@ -1,0 +1,212 @@
+"""A chain of layers, quantised with Brevitas: integers of 2 to 8 bits, every scale a constant power of two.
+
+There is one quantiser for weights, one for activations and one for biases. Scales are constants that calibration
+chooses (`quant.train.calibrate`) and that never move again: what is trained, exported and executed shares them.
+An integer ``q`` of a tensor stands for the value ``q * 2**exponent``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, log2
+
+import brevitas.nn as qnn
+import torch
+from brevitas.inject import ExtendedInjector
+from brevitas.inject.enum import ScalingImplType
+from brevitas.quant.fixed_point import Int8ActPerTensorFixedPoint, Int8WeightPerTensorFixedPoint
+from brevitas.quant.fixed_point import Uint8ActPerTensorFixedPoint as Uint8Act
+from brevitas.quant.scaled_int import Int24Bias
+from torch import Tensor, nn
+
+INPUT = "input"  # name of the layer that quantises the network's input
+
+
+class QuantError(ValueError):
+    """A network that cannot be quantised; the message names the layer, what was found and what is accepted."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """Integers of `bits` bits; `exponent` is that of the scale, ``2**exponent``."""
+
+    bits: int
+    signed: bool
+    exponent: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8:
+            raise QuantError(f"format of {self.bits} bits; accepted: 2 to 8")
+
+    @property
+    def scale(self) -> float:
+        return 2.0**self.exponent
+
+    @property
+    def high(self) -> int:
+        return int((1 << (self.bits - int(self.signed))) - 1)
+
+    @property
+    def threshold(self) -> float:
+        """The power of two just above the largest value: what Brevitas derives the scale from."""
+        return float(self.high + 1) * self.scale
+
+    @staticmethod
+    def holding(largest: float, bits: int, signed: bool) -> Format:
+        """The finest format that holds values up to +-`largest` (zero counts as one)."""
+        if not 0 <= largest < float("inf"):
+            raise QuantError(f"a largest magnitude of {largest}; accepted: finite numbers")
+        high = (1 << (bits - int(signed))) - 1
+        return Format(bits, signed, ceil(log2((largest or 1.0) / high)))
+
+
+class _ConstantScale(ExtendedInjector):  # type: ignore[misc]
+    """Scale = `scaling_init` / 2**(bits without sign), given per layer; already a power of two."""
+
+    scaling_impl_type = ScalingImplType.CONST
+
+
+class PowerOfTwoWeight(_ConstantScale, Int8WeightPerTensorFixedPoint):  # type: ignore[misc]
+    """Signed weights per tensor, without the most negative integer; rounds half to even, saturates."""
+
+
+class PowerOfTwoUnsigned(_ConstantScale, Uint8Act):  # type: ignore[misc]
+    """Unsigned activations per tensor; rounds half to even, saturates."""
+
+
+class PowerOfTwoSigned(_ConstantScale, Int8ActPerTensorFixedPoint):  # type: ignore[misc]
+    """Signed activations per tensor; rounds half to even, saturates."""
+
+
+# Biases: signed 24 bits at the accumulator's scale (input scale x weight scale). 24 bits stay exact in float32;
+# 16 would clip biases of a few units, because that scale is about 2**-15.
+AccumulatorBias = Int24Bias
+
+ACCEPTED = "Conv2d (zero padding as numbers, no groups, no dilation), ReLU, MaxPool2d, Flatten, Linear"
+
+
+class QuantNetwork(nn.Sequential):
+    """The quantised twin of an `nn.Sequential`, as `quantised` builds it.
+
+    Its layers keep their names; a first one, `input`, quantises the frames. `formats` gives the format of `input`'s
+    and every ReLU's output, and of every layer's weights, by layer name. The last layer leaves exact accumulators.
+    """
+
+    def __init__(self, layers: OrderedDict[str, nn.Module], formats: Mapping[str, Format]) -> None:
+        super().__init__(layers)
+        self.formats = dict(formats)
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the layers with weights, in order."""
+        return tuple(name for name, layer in self.named_children() if isinstance(layer, nn.Conv2d | nn.Linear))
+
+    @property
+    def accumulator_exponent(self) -> int:
+        """Exponent of the scale of the logits: that of the last layer's input plus that of its weights."""
+        source = [name for name in self.formats if name not in self.weighted][-1]
+        return self.formats[source].exponent + self.formats[self.weighted[-1]].exponent
+
+    def integer_logits(self, frames: Tensor) -> Tensor:
+        """The last layer's accumulators as int64 (n, classes), for float frames (n, c, h, w).
+
+        Computed in float64, which holds every partial sum exactly, and in batches. In units of
+        ``2**accumulator_exponent``.
+        """
+        network = self.double_precision()
+        with torch.no_grad():
+            logits = torch.cat([network(batch) for batch in frames.double().split(256)])
+        return to_integers(logits, self.accumulator_exponent, self.weighted[-1])
+
+    def double_precision(self) -> QuantNetwork:
+        """A copy in evaluation mode that computes in float64: the same integers, and no sum is ever rounded."""
+        return copy.deepcopy(self).double().eval()
+
+
+def to_integers(values: Tensor, exponent: int, name: str) -> Tensor:
+    """``values / 2**exponent`` as int64; ArithmeticError, naming the layer, if they are not integers of that scale."""
+    scaled = values.detach() * 2.0**-exponent
+    if not torch.equal(scaled, scaled.round()):
+        raise ArithmeticError(f"layer '{name}': values are not multiples of 2**{exponent}")
+    return scaled.to(torch.int64)
+
+
+def quantised(model: nn.Sequential, formats: Mapping[str, Format]) -> QuantNetwork:
+    """The quantised twin of `model` with its weights, in the given `formats` (see `QuantNetwork`).
+
+    Max-pooling follows the ReLU whose output it pools, so that it works on the activation's integers. QuantError
+    names the layer that cannot be quantised.
+    """
+    layers = OrderedDict[str, nn.Module]({INPUT: _activation(qnn.QuantIdentity, _format(formats, INPUT))})
+    previous: nn.Module | None = None
+    for name, layer in model.named_children():
+        match layer:
+            case nn.Conv2d() | nn.Linear():
+                if isinstance(previous, nn.Conv2d | nn.Linear):
+                    raise QuantError(f"layer '{name}' follows a layer without ReLU; accepted: a ReLU in between")
+                layers[name] = _twin(name, layer, _format(formats, name))
+            case nn.ReLU():
+                if not isinstance(previous, nn.Conv2d | nn.Linear):
+                    raise QuantError(f"layer '{name}' is a ReLU that follows no weights; accepted: one after Conv2d or Linear")
+                layers[name] = _activation(qnn.QuantReLU, _format(formats, name))
+            case nn.MaxPool2d():
+                if isinstance(previous, nn.Conv2d):
+                    raise QuantError(f"layer '{name}' pools accumulators; accepted: max-pooling after the ReLU")
+                layers[name] = nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
+            case nn.Flatten():
+                layers[name] = nn.Flatten()
+            case _:
+                raise QuantError(f"layer '{name}' is a {type(layer).__name__}; accepted: {ACCEPTED}")
+        previous = layer
+    if not isinstance(previous, nn.Conv2d | nn.Linear):
+        raise QuantError(f"the last layer is a {type(previous).__name__}; accepted: Conv2d or Linear")
+    return QuantNetwork(layers, formats)
+
+
+def _format(formats: Mapping[str, Format], name: str) -> Format:
+    if name not in formats:
+        raise QuantError(f"layer '{name}' has no format; formats are given for: {', '.join(formats)}")
+    return formats[name]
+
+
+def _activation(kind: type[nn.Module], target: Format) -> nn.Module:
+    return kind(
+        act_quant=PowerOfTwoSigned if target.signed else PowerOfTwoUnsigned,
+        bit_width=target.bits,
+        scaling_init=target.threshold,
+        return_quant_tensor=True,
+    )
+
+
+def _twin(name: str, layer: nn.Conv2d | nn.Linear, weights: Format) -> nn.Module:
+    """`layer` with quantised weights and bias; a missing bias becomes a zero one."""
+    if not weights.signed:
+        raise QuantError(f"layer '{name}': weights are unsigned; accepted: signed")
+    quantisers = {
+        "weight_quant": PowerOfTwoWeight,
+        "weight_bit_width": weights.bits,
+        "weight_scaling_init": weights.threshold,
+        "bias_quant": AccumulatorBias,
+    }
+    twin: nn.Module
+    if isinstance(layer, nn.Linear):
+        twin = qnn.QuantLinear(layer.in_features, layer.out_features, bias=True, **quantisers)
+    else:
+        if layer.groups != 1 or layer.dilation != (1, 1) or layer.padding_mode != "zeros" or layer.padding == "same":
+            raise QuantError(f"layer '{name}' is {layer}; accepted: {ACCEPTED}")
+        twin = qnn.QuantConv2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            stride=layer.stride,
+            padding=layer.padding,
+            bias=True,
+            **quantisers,
+        )
+    with torch.no_grad():
+        twin.weight.copy_(layer.weight)
+        twin.bias.copy_(torch.zeros_like(twin.bias) if layer.bias is None else layer.bias)
+    return twin

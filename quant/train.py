@@ -1,0 +1,82 @@
+"""From a trained float network to a quantised one: choose the scales once, then train with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from quant.layers import INPUT, Format, QuantNetwork, quantised
+from sw.data import Dataset, FloatArray
+from sw.train import TrainSettings, fit, load_state, save_state
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Widths of the network's integers, 2 to 8."""
+
+    weights: int = 8
+    activations: int = 8
+
+
+def calibrate(model: nn.Sequential, frames: FloatArray, bits: Bits = Bits()) -> dict[str, Format]:
+    """The finest power-of-two formats that hold `model`'s weights, `frames` (n, c, h, w) and what ReLUs make of them.
+
+    Frames without a negative value get an unsigned format.
+    """
+    formats: dict[str, Format] = {}
+    with torch.no_grad():
+        values = torch.tensor(frames)
+        signed = bool((values < 0).any())
+        formats[INPUT] = Format.holding(float(values.abs().max()), bits.activations, signed)
+        for name, layer in model.named_children():
+            values = layer(values)
+            if isinstance(layer, nn.ReLU):
+                formats[name] = Format.holding(float(values.max()), bits.activations, signed=False)
+            elif isinstance(layer, nn.Conv2d | nn.Linear):
+                formats[name] = Format.holding(float(layer.weight.abs().max()), bits.weights, signed=True)
+    return formats
+
+
+def quantise(
+    model: nn.Sequential, data: Dataset, settings: TrainSettings, bits: Bits = Bits(), progress: bool = True
+) -> QuantNetwork:
+    """Calibrate on the training images and train on with quantised weights and activations; scales stay.
+
+    `model` is left as it is. The same arguments give the same network.
+    """
+    network = quantised(model, calibrate(model, data.train_x, bits))
+    fit(network, data, settings, label="quantised training", progress=progress)
+    return network
+
+
+def save(path: Path, network: QuantNetwork) -> None:
+    """Write weights and formats; the same network gives the same bytes, and no reader sees half a file."""
+    state: dict[str, Tensor] = {f"state/{key}": value for key, value in network.state_dict().items()}
+    for name, form in network.formats.items():
+        state[f"format/{name}"] = torch.tensor([form.bits, int(form.signed), form.exponent])
+    save_state(path, state)
+
+
+def load(path: Path, model: nn.Sequential) -> QuantNetwork:
+    """The network that `save` wrote; `model` is its float twin (architecture only).
+
+    ValueError names the file if it does not fit.
+    """
+    state = load_state(path)
+    try:
+        formats = {}
+        for key, value in state.items():
+            if key.startswith("format/"):
+                bits, signed, exponent = value.tolist()
+                formats[key.removeprefix("format/")] = Format(bits, bool(signed), exponent)
+        network = quantised(model, formats)
+        network.load_state_dict(
+            {key.removeprefix("state/"): value for key, value in state.items() if key.startswith("state/")}
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"'{path}' does not hold this network: {error}") from error
+    network.eval()
+    return network
