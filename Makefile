@@ -1,0 +1,79 @@
+# Penstock's front door. Every target sets up what it needs; outputs go to build/ only.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.penstock-setup
+
+RECIPE ?= recipes/digits.toml
+JOBS   ?= 2
+ARGS   ?=
+
+# The tools of the environment come first on PATH: cocotb and Verilator's makefiles call `python`.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# One thread per process: tests run in parallel, and OpenMP barriers beside another busy process cost far more than they gain.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## this list
+	@echo "Penstock: CNN accelerators that fetch and compute only the filters that this input needs."
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo
+	@echo "Start with: make hls"
+
+.PHONY: setup
+setup: $(STAMP) ## the Python environment in .venv (the other targets call it)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v g++ >/dev/null || { echo "setup: g++ is missing; simulation compiles C++ (Debian: apt-get install g++)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: $(PYTHON) is older than 3.11; name another: make setup PYTHON=python3.12"; exit 2; }
+	@echo "setup: installing pinned packages into $(VENV) (minutes the first time)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: hls
+hls: $(STAMP) ## from data to verified RTL and weight image (RECIPE=recipes/digits.toml)
+	@$(BIN)/penstock hls $(RECIPE) $(ARGS)
+
+.PHONY: sim
+sim: $(STAMP) ## the cocotb regressions on Verilator (ARGS='-k name' for one)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m sim $(ARGS)
+
+.PHONY: test
+test: $(STAMP) ## everything fast, one end-to-end run included
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+.PHONY: test-full
+test-full: $(STAMP) ## every test, the slow ones too
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m '' $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## ruff, mypy, and Verilator's lint of the RTL library
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m sim.lint
+
+.PHONY: format
+format: $(STAMP) ## rewrite Python sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(STAMP) ## the measurements behind every claim; figures as JSON in build/bench
+	@mkdir -p build/bench
+	@for script in $(filter-out bench/__init__.py bench/table.py,$(wildcard bench/*.py)); do \
+	  echo "bench: $$script"; \
+	  $(BIN)/python $$script --json build/bench/$$(basename $$script .py).json; \
+	done
+
+.PHONY: clean
+clean: ## remove build/ (the environment stays; remove .venv by hand)
+	rm -rf build
