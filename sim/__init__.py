@@ -1,0 +1,1 @@
+"""Models of an accelerator: golden, Verilated and cycle by cycle."""

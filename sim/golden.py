@@ -1,0 +1,267 @@
+"""The golden model: what an accelerator answers, chooses and fetches, in exact integers.
+
+Written from the contract (docs: arithmetic), not from the RTL or from torch, so that both can be compared with it
+by ``==``. It is vectorised over frames; `stream` takes them in chunks, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from hw.design import BoolArray, Conv, Dense, Design, IntArray, IntFormat, Layer, LinearPredictor
+from hw.image import RecordLayout, layout
+
+CHUNK_VALUES = 1 << 22  # operands unfolded at a time, 8 bytes each
+EXACT_BITS = 53  # every integer of this signed width is a float64
+
+
+class UnknownLayerError(KeyError):
+    """A layer name that the design does not have, or not as a lazy layer."""
+
+    def __str__(self) -> str:  # KeyError would show the sentence in quotes
+        return str(self.args[0])
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTrace:
+    """What one layer did on n frames.
+
+    `strengths` (n, input channels): activation strengths of its input. `scores` (n, filters): what its predictor gave,
+    None when every filter is computed. `chosen` (n, filters). `bytes` (n,): fetched from external memory, 0 for the
+    head. `output` (n, filters, height, width): after requantisation and pooling, zero where not chosen.
+    """
+
+    name: str
+    strengths: IntArray
+    scores: IntArray | None
+    chosen: BoolArray
+    bytes: IntArray
+    output: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenRun:
+    """Answers (n, outputs) to n frames, and what every layer did, head first."""
+
+    outputs: IntArray
+    layers: tuple[LayerTrace, ...]
+
+    def layer(self, name: str) -> LayerTrace:
+        """The trace of the layer called `name`; raises `UnknownLayerError`."""
+        for trace in self.layers:
+            if trace.name == name:
+                return trace
+        raise UnknownLayerError(f"no layer '{name}'; there are: {', '.join(t.name for t in self.layers)}")
+
+
+# -- layer kinds ------------------------------------------------------------------------------------------------------
+Accumulate = Callable[[Layer, IntArray], IntArray]
+
+
+def _accumulate_conv(layer: Layer, maps: IntArray) -> IntArray:
+    """Convolution of `maps` (n, c, h, w) at each position of the layer's grid: (n, filters, rows, columns)."""
+    (top, left), (kh, kw), (rows, columns), s = layer.pad, layer.kernel, layer.grid, layer.stride
+    height, width = (rows - 1) * s + kh, (columns - 1) * s + kw  # rows and columns that the windows touch
+    inside = maps[:, :, : height - top, : width - left]
+    bottom, right = height - top - inside.shape[2], width - left - inside.shape[3]
+    padded = np.pad(inside, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    windows = sliding_window_view(padded, (kh, kw), axis=(2, 3))[:, :, ::s, ::s]  # n c rows columns kh kw
+    unfolded = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, layer.weights[0].size)
+    products = _product(layer, unfolded)
+    return products.reshape(len(maps), rows, columns, layer.filters).transpose(0, 3, 1, 2)
+
+
+def _accumulate_dense(layer: Layer, maps: IntArray) -> IntArray:
+    """Product of the flattened `maps` (n, c, h, w) with all filters: (n, filters, 1, 1)."""
+    return _product(layer, maps.reshape(len(maps), -1))[:, :, None, None]
+
+
+ACCUMULATE: Mapping[type[Layer], Accumulate] = MappingProxyType({Conv: _accumulate_conv, Dense: _accumulate_dense})
+"""The sums of products of each kind of layer, without bias; a new kind of layer is one more entry."""
+
+
+def _product(layer: Layer, operands: IntArray) -> IntArray:
+    """`operands` (m, fan-in) times the layer's weights: (m, filters), exact.
+
+    The product runs in float64, where BLAS is fast. It is exact: operands, weights and every partial sum, whatever the
+    order of summation and with fused multiply-add or not, are integers inside the accumulator's width, which `Design`
+    derives for the worst case and limits to fewer than the 53 bits up to which float64 holds every integer.
+    """
+    assert layer.accumulator_bits <= EXACT_BITS, f"layer '{layer.name}' has {layer.accumulator_bits}-bit accumulators"
+    matrix = layer.weights.reshape(layer.filters, -1).T.astype(np.float64)
+    products: IntArray = (operands.astype(np.float64) @ matrix).astype(np.int64)
+    return products
+
+
+def accumulate(layer: Layer, maps: IntArray) -> IntArray:
+    """Accumulators with bias of all filters, (n, filters, grid height, grid width), for `maps` (n, c, h, w)."""
+    try:
+        kind = ACCUMULATE[type(layer)]
+    except KeyError:
+        known = ", ".join(kind.__name__ for kind in ACCUMULATE)
+        raise TypeError(
+            f"layer '{layer.name}': the golden model has no entry for {type(layer).__name__}; it knows {known}"
+        ) from None
+    return kind(layer, maps) + layer.bias[:, None, None]
+
+
+# -- arithmetic of all layers -----------------------------------------------------------------------------------------
+def round_shift(values: IntArray, shift: IntArray | int) -> IntArray:
+    """``round_half_even(values * 2**-shift)`` for shifts of at least 0, which broadcast over `values`."""
+    quotient = values >> shift  # towards minus infinity, so the remainder is never negative
+    twice, divisor = (values - (quotient << shift)) * 2, np.left_shift(1, shift)
+    up = (twice > divisor) | ((twice == divisor) & (quotient % 2 == 1))
+    return quotient + up
+
+
+def requantise(accumulators: IntArray, shift: IntArray, target: IntFormat) -> IntArray:
+    """``saturate(round_half_even(accumulators * 2**-shift))`` to `target`; (n, filters, h, w) and shift (filters,).
+
+    The lower bound of an unsigned target is the ReLU.
+    """
+    saturated: IntArray = np.clip(round_shift(accumulators, shift[:, None, None]), target.low, target.high)
+    return saturated
+
+
+def max_pool(maps: IntArray, size: int) -> IntArray:
+    """Maximum of each `size` x `size` block of `maps` (n, c, h, w); rows and columns that fill no block are dropped."""
+    if size == 1:
+        return maps
+    n, channels, height, width = maps.shape
+    rows, columns = height // size, width // size
+    blocks = maps[:, :, : rows * size, : columns * size].reshape(n, channels, rows, size, columns, size)
+    pooled: IntArray = blocks.max(axis=(3, 5))
+    return pooled
+
+
+def strength(maps: IntArray) -> IntArray:
+    """Activation strength of each channel, (n, c): the sum of absolute values over its map (n, c, h, w)."""
+    total: IntArray = np.abs(maps).sum(axis=(2, 3), dtype=np.int64)
+    return total
+
+
+def scores(predictor: LinearPredictor, strengths: IntArray) -> IntArray:
+    """Scores (n, filters) for `strengths` (n, channels). Leroux et al., "Lazy Evaluation of Convolutional Filters"."""
+    return strengths @ predictor.weights + predictor.bias
+
+
+def choose(ranking: IntArray, keep: int) -> BoolArray:
+    """The `keep` highest of each row of `ranking` (n, filters), ties to the lower index, as a mask."""
+    order = np.argsort(-ranking, axis=1, kind="stable")[:, :keep]
+    chosen = np.zeros(ranking.shape, np.bool_)
+    np.put_along_axis(chosen, order, True, axis=1)
+    return chosen
+
+
+# -- the network ------------------------------------------------------------------------------------------------------
+def step(layer: Layer, maps: IntArray, keep: int | None = None, record: RecordLayout | None = None) -> LayerTrace:
+    """One layer on `maps` (n, c, h, w). `keep` overrides that of a lazy layer; `record` says what a fetch costs."""
+    strengths = strength(maps)
+    ranking: IntArray | None = None
+    chosen: BoolArray = np.ones((len(maps), layer.filters), np.bool_)
+    if layer.lazy:
+        keep = layer.keep if keep is None else keep
+        assert layer.predictor is not None
+        assert keep is not None
+        ranking = scores(layer.predictor, strengths)
+        chosen = choose(ranking, keep)
+    fetched = np.zeros(len(maps), np.int64)
+    if record is not None:
+        fetched = chosen.sum(axis=1) * record.words(strengths > 0) * record.bus_bytes
+    output = accumulate(layer, maps)
+    if layer.shift is not None:
+        output = requantise(output, layer.shift, layer.output_format)
+    output = np.where(chosen[:, :, None, None], max_pool(output, layer.pool_size), 0)
+    return LayerTrace(layer.name, strengths, ranking, chosen, fetched, output)
+
+
+def run(design: Design, frames: NDArray[np.integer], keep: Mapping[str, int] | None = None) -> GoldenRun:
+    """Answers to `frames` (n, c, h, w), integers in the design's input format, and traces of all layers.
+
+    `keep` overrides the number of filters that lazy layers compute, by layer name. Frames do not influence one
+    another. Raises `ValueError` for frames of a wrong shape, type or range and for a `keep` out of range, and
+    `UnknownLayerError` (a `KeyError`) for a name that is not a lazy layer's.
+    """
+    parts = list(stream(design, frames, keep))
+    if len(parts) == 1:
+        return parts[0]
+    return GoldenRun(
+        np.concatenate([part.outputs for part in parts]),
+        tuple(_join(traces) for traces in zip(*(part.layers for part in parts), strict=True)),
+    )
+
+
+def stream(
+    design: Design, frames: NDArray[np.integer], keep: Mapping[str, int] | None = None, chunk: int | None = None
+) -> Iterator[GoldenRun]:
+    """As `run`, but one `GoldenRun` per `chunk` frames (by default as many as keep memory modest)."""
+    checked = _checked_frames(design, frames)
+    kept = _checked_keep(design, keep or {})
+    if chunk is None:
+        chunk = max(1, CHUNK_VALUES // max(layer.weights[0].size * _positions(layer) for layer in design.layers))
+    elif chunk < 1:
+        raise ValueError(f"chunks of {chunk} frames; accepted: at least 1")
+    # No frames at all still give one run, of empty arrays.
+    return (_forward(design, checked[i : i + chunk], kept) for i in range(0, max(1, len(checked)), chunk))
+
+
+def _forward(design: Design, frames: NDArray[np.integer], keep: Mapping[str, int]) -> GoldenRun:
+    """All layers on one chunk of checked frames."""
+    records: tuple[RecordLayout | None, ...] = (None,) * len(design.head) + layout(design)
+    maps = frames.astype(np.int64)
+    traces: list[LayerTrace] = []
+    for layer, record in zip(design.layers, records, strict=True):
+        traces.append(step(layer, maps, keep.get(layer.name), record))
+        maps = traces[-1].output
+    return GoldenRun(maps.reshape(len(maps), -1), tuple(traces))
+
+
+def _positions(layer: Layer) -> int:
+    rows, columns = layer.grid
+    return rows * columns
+
+
+def _join(traces: tuple[LayerTrace, ...]) -> LayerTrace:
+    """Traces of one layer on successive frames as one."""
+    rankings = [trace.scores for trace in traces if trace.scores is not None]
+    return LayerTrace(
+        traces[0].name,
+        np.concatenate([trace.strengths for trace in traces]),
+        np.concatenate(rankings) if rankings else None,
+        np.concatenate([trace.chosen for trace in traces]),
+        np.concatenate([trace.bytes for trace in traces]),
+        np.concatenate([trace.output for trace in traces]),
+    )
+
+
+def _checked_frames(design: Design, frames: NDArray[np.integer]) -> NDArray[np.integer]:
+    shape = (design.input.channels, design.input.height, design.input.width)
+    if frames.ndim != 4 or frames.shape[1:] != shape:
+        raise ValueError(
+            f"frames have shape {frames.shape}; '{design.name}' takes (frames, {', '.join(map(str, shape))})"
+        )
+    if not np.issubdtype(frames.dtype, np.integer):
+        raise ValueError(f"frames have dtype {frames.dtype}; accepted: integers, already quantised")
+    low, high = design.input_format.low, design.input_format.high
+    if frames.size and (frames.min() < low or frames.max() > high):
+        raise ValueError(f"frames hold values from {frames.min()} to {frames.max()}; accepted: {low} to {high}")
+    return frames
+
+
+def _checked_keep(design: Design, keep: Mapping[str, int]) -> Mapping[str, int]:
+    filters = {layer.name: layer.filters for layer in design.lazy_layers}
+    for name, count in keep.items():
+        if name not in filters:
+            raise UnknownLayerError(
+                f"keep is given for '{name}', which is not a lazy layer of '{design.name}'; "
+                f"lazy layers: {', '.join(filters) or 'none'}"
+            )
+        if not 1 <= count <= filters[name]:
+            raise ValueError(f"layer '{name}': keep is {count}; accepted: 1 to {filters[name]}")
+    return keep

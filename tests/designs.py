@@ -1,0 +1,344 @@
+"""Designs and frames for tests: random valid ones, and the default recipe's network with random weights.
+
+Everything is a function of its seed. The random designs are small (about `MAX_CYCLES` cycles a frame at most), and
+their shifts are set by what the layers see, so that outputs are neither all zero nor all saturated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hw.design import (
+    BoolArray,
+    Conv,
+    Dense,
+    Design,
+    DesignError,
+    Engine,
+    IntArray,
+    IntFormat,
+    Lanes,
+    Layer,
+    LinearPredictor,
+    MapShape,
+    Place,
+    Source,
+)
+from sim import golden
+
+LOGITS = IntFormat(48, True, 0)  # wide enough for every accumulator that a design may have
+MAX_CYCLES = 30_000  # estimate of a frame's cycles; the RTL has overheads on top
+CALIBRATION_FRAMES = 12
+
+
+# -- frames -----------------------------------------------------------------------------------------------------------
+def random_frames(design: Design, count: int, seed: int) -> IntArray:
+    """`count` frames (count, c, h, w), of kinds that take turns: dense, sparse, absent channels, extremes, blank."""
+    return _frames(design.input, design.input_format, count, np.random.default_rng(seed))
+
+
+def _frames(shape: MapShape, number: IntFormat, count: int, rng: np.random.Generator) -> IntArray:
+    size = (shape.channels, shape.height, shape.width)
+    frames = [_frame(index % 7, size, number, rng) for index in range(count)]
+    return np.stack(frames) if frames else np.zeros((0, *size), np.int64)
+
+
+def _frame(kind: int, size: tuple[int, int, int], number: IntFormat, rng: np.random.Generator) -> IntArray:
+    uniform: IntArray = rng.integers(number.low, number.high + 1, size)
+    match kind:
+        case 0:
+            return uniform
+        case 1:  # a few pixels
+            return uniform * (rng.random(size) < 0.15)
+        case 2:  # about half of the channels are all zero
+            return uniform * (rng.random((size[0], 1, 1)) < 0.5)
+        case 3:  # both ends of the range and zero
+            return rng.choice(np.array([number.low, number.high, 0]), size)
+        case 4:
+            return np.full(size, number.high, np.int64)
+        case 5:  # the lowest value everywhere, which for unsigned numbers is a blank frame
+            return np.full(size, number.low, np.int64)
+        case _:  # small values
+            return uniform // max(1, number.magnitude // 2)
+
+
+# -- parts of a design ------------------------------------------------------------------------------------------------
+def random_format(rng: np.random.Generator, signed: bool | None = None) -> IntFormat:
+    """2 to 8 bits, more often 8 than any other."""
+    bits = 8 if rng.random() < 0.4 else int(rng.integers(2, 9))
+    return IntFormat(bits, bool(rng.random() < 0.4) if signed is None else signed, -int(rng.integers(0, 9)))
+
+
+def random_taps(rng: np.random.Generator, shape: tuple[int, int, int]) -> BoolArray:
+    """Kept columns (c, kh, kw): often all, else some removed, maybe with whole channels or kernel positions."""
+    taps = np.ones(shape, np.bool_)
+    if rng.random() < 0.4:
+        taps &= rng.random(shape) < 0.7
+        if rng.random() < 0.5:
+            taps &= rng.random((shape[0], 1, 1)) < 0.7
+        if rng.random() < 0.3:
+            taps &= rng.random((1, *shape[1:])) < 0.7
+    if not taps.any():
+        taps.flat[rng.integers(taps.size)] = True
+    return taps
+
+
+def random_predictor(rng: np.random.Generator, layer: Layer) -> LinearPredictor:
+    """Mostly with scores far apart, sometimes with so few values that ties are the rule."""
+    span = int(rng.choice([1, 2, 30, 128]))
+    weights = rng.integers(-span, span, (layer.input.channels, layer.filters), endpoint=False)
+    bias = rng.integers(-span, span + 1, layer.filters) * (1 if span < 3 else max(1, layer.strength_high // 4))
+    return LinearPredictor(weights, bias)
+
+
+def _random_weights(rng: np.random.Generator, bits: int, taps: BoolArray, filters: int) -> IntArray:
+    """(filters, c, kh, kw), over the whole range or bell-shaped; zero where a tap is removed."""
+    bound, size = 1 << (bits - 1), (filters, *taps.shape)
+    if rng.random() < 0.3:
+        weights = rng.integers(-bound, bound, size)
+    else:
+        weights = np.clip(np.rint(rng.normal(0, bound / 2.5, size)), -bound, bound - 1).astype(np.int64)
+    return weights * taps
+
+
+def same_padding(size: tuple[int, int], kernel: tuple[int, int], stride: int) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) with which the output has ceil(size / stride) rows and columns; the odd one last."""
+    total = [max(0, (-(-n // stride) - 1) * stride + k - n) for n, k in zip(size, kernel, strict=True)]
+    return (total[0] // 2, total[0] - total[0] // 2, total[1] // 2, total[1] - total[1] // 2)
+
+
+def calibrated(layer: Layer, maps: IntArray, rng: np.random.Generator, dead: float = 0.15) -> Layer:
+    """`layer` with biases and shifts for which its outputs on `maps` (n, c, h, w) use their range.
+
+    Shifts are per filter or shared, and about as large as fits the range, so some outputs saturate. A share `dead` of
+    the filters is biased towards the lower end of the output: channels of zeros where that is a ReLU.
+    """
+    sums = golden.accumulate(replace(layer, bias=np.zeros(layer.filters, np.int64)), maps)
+    peak = np.abs(sums).max(axis=(0, 2, 3))
+    bias = np.rint(rng.normal(0, 0.2, layer.filters) * peak).astype(np.int64)
+    bias = np.where(rng.random(layer.filters) < dead, -peak - 1, bias)
+    largest = np.maximum(1, np.quantile(np.abs(sums + bias[:, None, None]), 0.97, axis=(0, 2, 3)))
+    shift = np.ceil(np.log2(largest / layer.output_format.high))
+    shift = np.maximum(0, shift + rng.integers(-1, 2, layer.filters) if rng.random() < 0.5 else np.median(shift))
+    return replace(layer, bias=bias, shift=np.broadcast_to(shift, layer.filters).astype(np.int64))
+
+
+def engine_cycles(layer: Layer, lanes: Lanes) -> int:
+    """A rough count of a layer's cycles on `lanes`, for tests that must stay small."""
+    rows, columns = layer.grid
+    groups, windows = -(-layer.filters // lanes.filters), -(-rows * columns // lanes.pixels)
+    return int(layer.kept_taps.sum()) * groups * windows
+
+
+# -- random designs ---------------------------------------------------------------------------------------------------
+def random_design(seed: int) -> Design:
+    """A small valid design: 0 to 3 head stages, 1 to 4 engine layers, any padding, pruning, laziness and so on."""
+    rng = np.random.default_rng(seed)
+    while True:
+        try:
+            design = _try_random_design(rng, f"random_{seed}")
+        except DesignError:  # a pool larger than its map, say: draw again
+            continue
+        if _cycles(design) <= MAX_CYCLES:
+            return design
+
+
+def _cycles(design: Design) -> int:
+    stages = sum(engine_cycles(layer, layer.lanes) for layer in design.head if layer.lanes is not None)
+    program = sum(
+        engine_cycles(layer, design.engine.lanes) + layer.weights.size // design.engine.bus_bytes
+        for layer in design.tail
+    )
+    return stages + program
+
+
+def _try_random_design(rng: np.random.Generator, name: str) -> Design:
+    sides = rng.integers(4, 14, 2) if rng.random() < 0.85 else rng.integers(1, 14, 2)
+    shape = MapShape(int(rng.integers(1, 7)), int(sides[0]), int(sides[1]))
+    number = random_format(rng)
+    engine = Engine(
+        lanes=_random_lanes(rng),
+        bus_bytes=int(rng.choice([4, 4, 8, 16])),
+        predictor_lanes=int(rng.choice([1, 2, 4, 8])),
+        outstanding=int(rng.choice([1, 2, 4, 8])),
+        max_burst=int(rng.choice([1, 4, 16, 64, 256])),
+    )
+    maps = _frames(shape, number, CALIBRATION_FRAMES, rng)
+    layers: list[Layer] = []
+    current, current_format = shape, number
+    places = [Place.HEAD] * int(rng.integers(0, 4)) + [Place.ENGINE] * int(rng.choice(4, p=[0.1, 0.3, 0.35, 0.25]))
+    for index, place in enumerate(places):
+        layer = calibrated(_random_layer(rng, f"layer{index}", current, current_format, place), maps, rng)
+        layers.append(layer)
+        current, current_format = layer.output, layer.output_format
+        maps = golden.step(layer, maps).output
+    layers.append(_random_last(rng, current, current_format))
+    head = sum(place is Place.HEAD for place in places)
+    return Design(name, shape, number, tuple(layers[:head]), tuple(layers[head:]), engine)
+
+
+def _random_lanes(rng: np.random.Generator) -> Lanes:
+    return Lanes(int(rng.integers(1, 7)), int(rng.choice([1, 2, 4, 8])))
+
+
+def _random_layer(rng: np.random.Generator, name: str, shape: MapShape, number: IntFormat, place: Place) -> Layer:
+    """A layer that is not the last: a convolution, or now and then a dense layer on the engine."""
+    signed = bool(rng.random() < 0.3)
+    if place is Place.ENGINE and shape.pixels <= 16 and rng.random() < 0.15:
+        return _dense(rng, name, shape, number, int(rng.integers(2, 14)), random_format(rng, signed))
+    kernel = (int(rng.integers(1, 6)),) * 2
+    if rng.random() < 0.2:
+        kernel = (kernel[0], int(rng.integers(1, 6)))
+    stride = 2 if rng.random() < 0.25 else 1
+    filters = int(rng.integers(1, 9) if place is Place.HEAD else rng.integers(1, 21))
+    weight_bits = 8 if rng.random() < 0.5 else int(rng.integers(2, 9))
+    taps = random_taps(rng, (shape.channels, *kernel))
+    layer = Conv(
+        name=name,
+        input=shape,
+        input_format=number,
+        weights=_random_weights(rng, weight_bits, taps, filters),
+        weight_bits=weight_bits,
+        bias=np.zeros(filters, np.int64),
+        output_format=random_format(rng, signed),
+        shift=np.zeros(filters, np.int64),
+        place=place,
+        source=Source.RESIDENT if place is Place.HEAD else Source.DENSE,
+        taps=taps,
+        lanes=_random_lanes(rng) if place is Place.HEAD else None,
+        strides=stride,
+        padding=_random_padding(rng, (shape.height, shape.width), kernel, stride),
+        pool=int(rng.choice([1, 2, 4], p=[0.6, 0.3, 0.1])),
+    )
+    return _maybe_lazy(rng, layer, 0.65)
+
+
+def _random_padding(
+    rng: np.random.Generator, size: tuple[int, int], kernel: tuple[int, int], stride: int
+) -> tuple[int, int, int, int]:
+    """'same' mostly, else 'valid', else anything in between on each side."""
+    same = same_padding(size, kernel, stride)
+    draw = rng.random()
+    if draw < 0.6:
+        return same
+    if draw < 0.8:
+        return (0, 0, 0, 0)
+    height, width = same[0] + same[1], same[2] + same[3]
+    top, left = int(rng.integers(0, height + 1)), int(rng.integers(0, width + 1))
+    return (top, int(rng.integers(0, height - top + 1)), left, int(rng.integers(0, width - left + 1)))
+
+
+def _random_last(rng: np.random.Generator, shape: MapShape, number: IntFormat) -> Layer:
+    """The layer whose accumulators are the answer: dense, or a convolution that leaves a single pixel."""
+    filters = int(rng.integers(1, 12))
+    layer = _dense(rng, "last", shape, number, filters, LOGITS, lazy=0.0)
+    if max(layer.kernel) <= 5 and rng.random() < 0.4:
+        layer = Conv(
+            name="last",
+            input=shape,
+            input_format=number,
+            weights=layer.weights,
+            weight_bits=layer.weight_bits,
+            bias=layer.bias,
+            output_format=LOGITS,
+            shift=None,
+            place=Place.ENGINE,
+            source=Source.DENSE,
+            taps=layer.taps,
+        )
+    spread = int(np.abs(layer.weights).sum(axis=(1, 2, 3)).max()) * number.magnitude // 4
+    layer = replace(layer, bias=rng.integers(-spread - 1, spread + 2, filters), shift=None)
+    return _maybe_lazy(rng, layer, 0.15)
+
+
+def _dense(
+    rng: np.random.Generator,
+    name: str,
+    shape: MapShape,
+    number: IntFormat,
+    filters: int,
+    output_format: IntFormat,
+    lazy: float = 0.5,
+) -> Layer:
+    weight_bits = 8 if rng.random() < 0.5 else int(rng.integers(2, 9))
+    taps = random_taps(rng, (shape.channels, shape.height, shape.width))
+    layer = Dense(
+        name=name,
+        input=shape,
+        input_format=number,
+        weights=_random_weights(rng, weight_bits, taps, filters),
+        weight_bits=weight_bits,
+        bias=np.zeros(filters, np.int64),
+        output_format=output_format,
+        shift=None if output_format == LOGITS else np.zeros(filters, np.int64),
+        place=Place.ENGINE,
+        source=Source.DENSE,
+        taps=taps,
+    )
+    return _maybe_lazy(rng, layer, lazy)
+
+
+def _maybe_lazy(rng: np.random.Generator, layer: Layer, probability: float) -> Layer:
+    """`layer` as a lazy one with a random predictor, with that probability and if it is on the engine."""
+    if layer.place is Place.HEAD or rng.random() >= probability:
+        return layer
+    keep = int(rng.integers(1, layer.filters + 1))
+    return replace(layer, source=Source.LAZY, predictor=random_predictor(rng, layer), keep=keep)
+
+
+# -- the default recipe's network -------------------------------------------------------------------------------------
+def digits_like(seed: int, keep: Sequence[int] = (16, 32)) -> Design:
+    """8x8x1, conv 3x3x16 and pool in the head, lazy convs 3x3x32 and 3x3x64 and pool, dense 10; weights are random.
+
+    `keep` is that of the two lazy layers.
+    """
+    rng = np.random.default_rng(seed)
+    shape, number = MapShape(1, 8, 8), IntFormat(8, False, -4)
+    maps = _frames(shape, number, CALIBRATION_FRAMES, rng)
+    layers: list[Layer] = []
+    for name, filters, pool, kept in (("conv1", 16, 2, 0), ("conv2", 32, 1, keep[0]), ("conv3", 64, 2, keep[1])):
+        head = not layers
+        current, current_format = (layers[-1].output, layers[-1].output_format) if layers else (shape, number)
+        taps = np.ones((current.channels, 3, 3), np.bool_)
+        layer: Layer = Conv(
+            name=name,
+            input=current,
+            input_format=current_format,
+            weights=_random_weights(rng, 8, taps, filters),
+            weight_bits=8,
+            bias=np.zeros(filters, np.int64),
+            output_format=IntFormat(8, False, -5),
+            shift=np.zeros(filters, np.int64),
+            place=Place.HEAD if head else Place.ENGINE,
+            source=Source.RESIDENT if head else Source.DENSE,
+            lanes=Lanes(4, 4) if head else None,
+            padding=(1, 1, 1, 1),
+            pool=pool,
+        )
+        if not head:
+            predictor = LinearPredictor(
+                rng.integers(-128, 128, (current.channels, filters)), rng.integers(-50_000, 50_000, filters)
+            )
+            layer = replace(layer, source=Source.LAZY, predictor=predictor, keep=kept)
+        layers.append(calibrated(layer, maps, rng, dead=0.05))
+        maps = golden.step(layers[-1], maps).output
+    last = layers[-1]
+    taps = np.ones((last.output.channels, last.output.height, last.output.width), np.bool_)
+    dense = Dense(
+        name="dense",
+        input=last.output,
+        input_format=last.output_format,
+        weights=_random_weights(rng, 8, taps, 10),
+        weight_bits=8,
+        bias=rng.integers(-5000, 5000, 10),
+        output_format=LOGITS,
+        shift=None,
+        place=Place.ENGINE,
+        source=Source.DENSE,
+    )
+    return Design(
+        "digits_like", shape, number, (layers[0],), (layers[1], layers[2], dense), Engine(Lanes(8, 4), bus_bytes=4)
+    )
