@@ -1,0 +1,269 @@
+"""A recipe: the one place where a user says what is built. Read from TOML, checked completely before anything runs.
+
+docs/reference/recipes.md explains every key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FilePath, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from flow.errors import UserError
+from hw.design import Place, Source
+
+PositiveInt = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
+PixelLanes = Literal[1, 2, 4, 8, 16, 32, 64]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A table of a recipe: immutable, and every key is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(Section):
+    """`set` names a dataset of `sw.data`."""
+
+    set: str
+
+
+class ModelSection(Section):
+    """`name` names a network of `sw.models`."""
+
+    name: str
+
+
+class TrainSection(Section):
+    """Training in floating point: AdamW, cosine learning rate from `rate` to zero, `batch` images a step."""
+
+    epochs: PositiveInt = 30
+    batch: PositiveInt = 64
+    rate: Rate = 3e-3
+    decay: Annotated[float, Field(ge=0, lt=1)] = 1e-2
+
+
+class QuantiseSection(TrainSection):
+    """Quantised training that follows, and the widths of weights and activations."""
+
+    epochs: PositiveInt = 15
+    rate: Rate = 1e-3
+    weights: Bits = 8
+    activations: Bits = 8
+
+
+class OnnxSection(Section):
+    """A trained network of one's own: a QONNX file, and unlabelled inputs under the key `x` of an .npz file."""
+
+    file: FilePath
+    calibration: FilePath
+
+
+class EngineSection(Section):
+    """The shared engine: `filter_lanes` x `pixel_lanes` multipliers behind a memory port of `bus_bytes`."""
+
+    filter_lanes: PositiveInt = 8
+    pixel_lanes: PixelLanes = 4
+    bus_bytes: Literal[4, 8, 16, 32, 64] = 4
+    predictor_lanes: Literal[1, 2, 4, 8, 16, 32] = 8
+    outstanding: Literal[1, 2, 4, 8, 16] = 4
+    max_burst: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256] = 256
+
+
+class LayerSection(Section):
+    """Where a layer runs and where its weights come from.
+
+    `keep` is what a lazy layer computes per frame after reset: a share of its filters (0.5) or their number (16).
+    `lanes` is (filters, pixels) of a head stage's own multipliers.
+    """
+
+    place: Place = Place.ENGINE
+    weights: Source = Source.DENSE
+    keep: Share | PositiveInt | None = None
+    lanes: tuple[PositiveInt, PixelLanes] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.place is Place.HEAD) != (self.weights is Source.RESIDENT):
+            raise ValueError(
+                f"place '{self.place}' with weights '{self.weights}'; accepted: 'head' with 'resident', "
+                "'engine' with 'lazy' or 'dense'"
+            )
+        if (self.keep is not None) != (self.weights is Source.LAZY):
+            raise ValueError(
+                f"weights '{self.weights}' {'without' if self.keep is None else 'with'} keep; "
+                "accepted: keep for lazy layers, and for them only"
+            )
+        if self.lanes is not None and self.place is not Place.HEAD:
+            raise ValueError(
+                "lanes for an engine layer; accepted: lanes for head stages only ([engine] has the engine's)"
+            )
+        return self
+
+    def filters_kept(self, filters: int) -> int | None:
+        """`keep` as a number of filters; None for a layer that is not lazy."""
+        if isinstance(self.keep, float):
+            return max(1, round(self.keep * filters))
+        return self.keep
+
+
+class PredictorSection(Section):
+    """How lazy layers predict: `linear` is an int8 matrix on activation strengths, fitted by ridge regression."""
+
+    kind: Literal["linear"] = "linear"
+
+
+class MemorySection(Section):
+    """External memory in simulation, in cycles: `latency` from request to first beat, `outstanding` bursts in service.
+
+    After every `gap_every` beats (0: never) the memory idles for `gap_cycles`.
+    """
+
+    latency: Natural = 10
+    outstanding: PositiveInt = 8
+    gap_every: Natural = 0
+    gap_cycles: Natural = 0
+
+
+class VerifySection(Section):
+    """`frames`: how many held-out frames `penstock hls` runs through the RTL; `penstock verify` runs them all."""
+
+    frames: PositiveInt = 32
+
+
+class Recipe(Section):
+    """What is built: a network (from data and model, or from a QONNX file), its accelerator and how it is verified."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+    seed: Natural = 1
+    data: DataSection | None = None
+    model: ModelSection | None = None
+    train: TrainSection = TrainSection()
+    quantise: QuantiseSection = QuantiseSection()
+    onnx: OnnxSection | None = None
+    engine: EngineSection = EngineSection()
+    layers: dict[str, LayerSection] = Field(default_factory=dict)
+    predictor: PredictorSection = PredictorSection()
+    memory: MemorySection = MemorySection()
+    verify: VerifySection = VerifySection()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [key for key in ("data", "model", "onnx") if getattr(self, key) is not None]
+        if given not in (["data", "model"], ["onnx"]):
+            raise ValueError(
+                f"the network comes from {' and '.join(f'[{key}]' for key in given) or 'nowhere'}; "
+                "accepted: both [data] and [model], or [onnx] alone"
+            )
+        return self
+
+
+def load(path: Path) -> Recipe:
+    """The recipe in the TOML file `path`; paths in it are relative to its folder. UserError if it cannot be used."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"recipe '{path}' does not exist; recipes that come with Penstock lie in recipes/") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe '{path}' cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe '{path}' is not TOML: {error}") from error
+    onnx = content.get("onnx")
+    if isinstance(onnx, dict):
+        content["onnx"] = {
+            key: str(path.parent / value) if isinstance(value, str) else value for key, value in onnx.items()
+        }
+    return build(content, f"recipe '{path}'")
+
+
+def build(content: dict[str, object], origin: str) -> Recipe:
+    """The recipe that `content` describes; UserError names `origin`, the key, what was found and what is accepted."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        others = len({_key(other) for other in errors}) - 1
+        more = f" (and {others} more)" if others else ""
+        raise UserError(f"{origin}: {_sentence(errors[0])}{more}") from error
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Key, what was found, what is accepted."""
+    location = _key(error)
+    key = ".".join(map(str, location))
+    found = f"'{key}' is {error['input']!r}; accepted:"
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key '{key}'; accepted: {', '.join(_keys(location[:-1]))}"
+        case "missing":
+            return f"key '{key}' is missing"
+        case "value_error":
+            return f"{f'[{key}]: ' if key else ''}{error['msg'].removeprefix('Value error, ')}"
+        case "path_not_file":
+            return f"'{key}' names '{error['input']}', which is not a file"
+        case _ if location[-1:] == ("keep",):
+            return f"{found} a share of the filters above 0 and up to 1.0, or their number"
+        case "literal_error" | "enum":
+            return f"{found} {context['expected']}"
+        case "greater_than_equal":
+            return f"{found} at least {context['ge']}"
+        case "greater_than":
+            return f"{found} more than {context['gt']}"
+        case "less_than_equal":
+            return f"{found} at most {context['le']}"
+        case "less_than":
+            return f"{found} less than {context['lt']}"
+        case "string_pattern_mismatch" | "string_too_long":
+            return f"{found} up to 40 lower-case letters, digits and '_', a letter first"
+        case "model_type" | "dict_type":
+            return f"{found} a table"
+        case kind:
+            return f"{found} {_TYPES.get(kind, error['msg'])}"
+
+
+_UNION_MEMBERS = ("constrained-float", "constrained-int", "float", "int")
+_TYPES = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "string_type": "a string",
+    "tuple_type": "a pair, as [4, 4]",
+    "too_long": "a pair, as [4, 4]",
+}
+
+
+def _key(error: ErrorDetails) -> tuple[int | str, ...]:
+    """Where the error is. A union (`keep` is a share or a number) appends its members' types to the key: left out."""
+    return tuple(part for part in error["loc"] if part not in _UNION_MEMBERS)
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table at `location` accepts."""
+    table: type[BaseModel] = Recipe
+    for part in location:
+        if table is Recipe and part in _SECTIONS:
+            table = _SECTIONS[str(part)]
+    return list(table.model_fields)
+
+
+_SECTIONS: dict[str, type[Section]] = {
+    "data": DataSection,
+    "model": ModelSection,
+    "train": TrainSection,
+    "quantise": QuantiseSection,
+    "onnx": OnnxSection,
+    "engine": EngineSection,
+    "layers": LayerSection,
+    "predictor": PredictorSection,
+    "memory": MemorySection,
+    "verify": VerifySection,
+}
