@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from qonnx.core.modelwrapper import ModelWrapper
@@ -50,7 +51,11 @@ def qonnx_logits(path: Path, frames: FloatArray, exponent: int) -> IntArray:
     model = ModelWrapper(str(path))
     _set_batch(model, len(frames))
     inputs = {model.graph.input[0].name: np.ascontiguousarray(np.moveaxis(frames, 1, -1), dtype=np.float32)}
-    outputs = execute_onnx(model, inputs)[model.graph.output[0].name]
+    onnxruntime.set_default_logger_severity(3)  # it warns of the opset in which qonnx wraps channels-last nodes
+    try:
+        outputs = execute_onnx(model, inputs)[model.graph.output[0].name]
+    finally:
+        onnxruntime.set_default_logger_severity(2)
     scaled = outputs.astype(np.float64) * 2.0**-exponent
     if not (scaled == np.rint(scaled)).all():
         raise ArithmeticError(f"'{path}': outputs are not multiples of 2**{exponent}")

@@ -1,0 +1,129 @@
+"""Lazy inference in torch: a witness that shares nothing with the golden model but the definition.
+
+The Brevitas network runs layer by layer. Before a lazy layer runs, its predictor scores all of its filters from the
+activation strengths of the map that the layer is about to read; the `keep` best are chosen, ties to the lower index,
+and the others' outputs are zero. After Leroux et al., "Lazy Evaluation of Convolutional Filters" (2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from brevitas.quant_tensor import IntQuantTensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from quant.layers import QuantNetwork, to_integers
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class LazyLayer:
+    """How a layer chooses: integer predictor `weights` (input channels, filters), `bias` (filters,), and `keep`."""
+
+    weights: IntArray
+    bias: IntArray
+    keep: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRecord:
+    """What a layer with weights saw and chose; the first axis is the frame.
+
+    `strengths` (n, input channels) int64: sum of |integer activation| over each channel of the layer's input map.
+    `scores` (n, filters) int64, None where the layer computes every filter. `chosen` (n, filters).
+    """
+
+    name: str
+    strengths: IntArray
+    scores: IntArray | None
+    chosen: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class LazyRun:
+    """`logits` (n, classes) int64 at the last layer's accumulator scale, and a record per layer with weights."""
+
+    logits: IntArray
+    layers: tuple[LayerRecord, ...]
+
+    def layer(self, name: str) -> LayerRecord:
+        for record in self.layers:
+            if record.name == name:
+                return record
+        raise KeyError(f"no layer '{name}'; layers: {', '.join(record.name for record in self.layers)}")
+
+
+def run(network: QuantNetwork, frames: NDArray[np.float32], lazy: Mapping[str, LazyLayer]) -> LazyRun:
+    """Run float `frames` (n, c, h, w) with the layers named in `lazy` choosing their filters per frame.
+
+    Activations are exact (float64 throughout); strengths and scores are int64. ValueError names the layer whose
+    predictor or `keep` does not fit.
+    """
+    unknown = sorted(set(lazy) - set(network.weighted))
+    if unknown:
+        raise ValueError(f"no layer '{unknown[0]}' with weights; layers: {', '.join(network.weighted)}")
+    exact = network.double_precision()
+    with torch.no_grad():
+        batches = [_run_batch(exact, batch, lazy) for batch in torch.tensor(frames).double().split(256)]
+    return LazyRun(
+        logits=np.concatenate([run.logits for run in batches]),
+        layers=tuple(_joined(records) for records in zip(*(run.layers for run in batches), strict=True)),
+    )
+
+
+def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLayer]) -> LazyRun:
+    records = []
+    values: Tensor | IntQuantTensor = frames
+    feature_map = values  # what the next layer with weights reads, still with its channels apart
+    for name, layer in network.named_children():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            values = layer(values)
+            if not isinstance(layer, nn.Flatten):
+                feature_map = values
+            continue
+        strengths = feature_map.int(float_datatype=True).to(torch.int64).abs().flatten(2).sum(dim=2)
+        scores, chosen = None, torch.ones(len(frames), len(layer.weight), dtype=torch.bool)
+        if name in lazy:
+            scores, chosen = _choose(name, strengths, len(layer.weight), lazy[name])
+        values = layer(values)
+        values = values * chosen.reshape(*chosen.shape, *[1] * (values.ndim - 2))  # not computed: zero
+        feature_map = values
+        records.append(
+            LayerRecord(name, strengths.numpy(), None if scores is None else scores.numpy(), chosen.numpy())
+        )
+    logits = to_integers(values, network.accumulator_exponent, network.weighted[-1])
+    return LazyRun(logits.numpy(), tuple(records))
+
+
+def _choose(name: str, strengths: Tensor, filters: int, lazy: LazyLayer) -> tuple[Tensor, Tensor]:
+    """Scores (n, filters) int64 and the chosen filters (n, filters) bool for `strengths` (n, channels)."""
+    weights = torch.tensor(lazy.weights, dtype=torch.int64)
+    bias = torch.tensor(lazy.bias, dtype=torch.int64)
+    expected = (strengths.shape[1], filters)
+    if tuple(weights.shape) != expected or tuple(bias.shape) != (filters,):
+        raise ValueError(
+            f"layer '{name}': predictor is {tuple(weights.shape)} with bias {tuple(bias.shape)}; accepted: {expected} "
+            f"with ({filters},)"
+        )
+    if not 1 <= lazy.keep <= filters:
+        raise ValueError(f"layer '{name}': keep is {lazy.keep}; accepted: 1 to {filters} filters")
+    scores = bias + (strengths[:, :, None] * weights).sum(dim=1)
+    order = scores.argsort(dim=1, descending=True, stable=True)  # stable: of equal scores the lower index is first
+    chosen = torch.zeros_like(scores, dtype=torch.bool)
+    return scores, chosen.scatter_(1, order[:, : lazy.keep], torch.ones_like(order, dtype=torch.bool))
+
+
+def _joined(records: tuple[LayerRecord, ...]) -> LayerRecord:
+    scores = [record.scores for record in records if record.scores is not None]
+    return LayerRecord(
+        name=records[0].name,
+        strengths=np.concatenate([record.strengths for record in records]),
+        scores=np.concatenate(scores) if scores else None,
+        chosen=np.concatenate([record.chosen for record in records]),
+    )
