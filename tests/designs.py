@@ -142,7 +142,7 @@ def random_design(seed: int) -> Design:
             design = _try_random_design(rng, f"random_{seed}")
         except DesignError:  # a pool larger than its map, say: draw again
             continue
-        if _cycles(design) <= MAX_CYCLES:
+        if _cycles(design) <= MAX_CYCLES and _lively(design, random_frames(design, CALIBRATION_FRAMES, seed)):
             return design
 
 
@@ -153,6 +153,15 @@ def _cycles(design: Design) -> int:
         for layer in design.tail
     )
     return stages + program
+
+
+def _lively(design: Design, frames: IntArray) -> bool:
+    """Whether every layer's outputs on `frames` are not nearly all zero, nor nearly all at an end of their range."""
+    for layer, trace in zip(design.layers, golden.run(design, frames).layers, strict=True):
+        ends = (trace.output == layer.output_format.low) | (trace.output == layer.output_format.high)
+        if (trace.output != 0).mean() < 0.05 or (ends & (trace.output != 0)).mean() > 0.8:
+            return False
+    return True
 
 
 def _try_random_design(rng: np.random.Generator, name: str) -> Design:
