@@ -1,0 +1,51 @@
+"""What a converted `ModelGraph` carries as its attribute `penstock`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.design import Design
+from hw.frames import Layout, dequantise_output, quantise_input
+from hw.simulator import Run, Simulator, find_simulator
+
+
+@dataclass
+class Accelerator:
+    """The lowered network, and its simulation once `compile` has built one.
+
+    `layout` is the order of a frame's axes as the network takes them. `last_run` is what the latest `predict` saw: the
+    simulator's own result, with cycles, bytes and choices.
+    """
+
+    design: Design
+    layout: Layout = Layout.CHANNELS_LAST
+    simulator: Simulator | None = None
+    last_run: Run | None = None
+
+    def compile(self, folder: Path, simulator: str | None = None) -> None:
+        """Build the RTL that was written to `folder`; raises `SimulatorError` where there is nothing to build it."""
+        self.last_run = None
+        self.simulator = find_simulator(simulator)(self.design, folder)
+
+    def predict(self, x: NDArray[np.floating], keep: Mapping[str, int] | None = None) -> NDArray[np.floating]:
+        """Run the RTL on real frames (n, h, w, c), or one of (h, w, c); gives logits (n, outputs), or (outputs,).
+
+        Shape and dtype of the answer are those that hls4ml's other backends give. `keep` sets the filters that lazy
+        layers compute, by layer name.
+        """
+        if self.simulator is None:
+            raise RuntimeError("the accelerator has not been built: call compile() before predict()")
+        if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64):
+            found = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+            raise ValueError(f"input is {found}; accepted: a numpy array of float32 or float64")
+        run = self.simulator.run(quantise_input(self.design, x, self.layout), keep)
+        self.last_run = run
+        if run.bad.any():
+            raise RuntimeError(f"frames {np.flatnonzero(run.bad).tolist()} came out marked bad")
+        logits = dequantise_output(self.design, run.outputs).astype(x.dtype)
+        return logits[0] if len(logits) == 1 else logits

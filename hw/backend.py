@@ -1,0 +1,88 @@
+"""The hls4ml backend: `backend="Penstock"`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hls4ml.backends import FPGABackend
+from hls4ml.model.attributes import ConfigurableAttribute
+from hls4ml.model.flow import register_flow
+from hls4ml.model.layers import Conv, Conv2D, Dense, MatMul
+from hls4ml.model.optimizer import model_optimizer
+from numpy.typing import NDArray
+
+from hw.design import DesignError
+from hw.options import AUTO, LAYER_KNOBS
+from hw.pipeline import BACKEND_NAME, CHECK_PASSES, LOWER_PASSES, WRITE_PASSES
+
+
+class PenstockBackend(FPGABackend):
+    """Lowers a `ModelGraph` to a `Design` on conversion; writes, builds and runs its RTL when asked to.
+
+    Options are those of `hw.options`. Precisions in `hls_config` are not read: the network's own quantisers say them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(BACKEND_NAME)
+        # ONNX nodes are Conv and MatMul when options are listed, Conv2D and Dense when they are read.
+        for layer in (Conv, Conv2D, MatMul, Dense):
+            options = [
+                ConfigurableAttribute(knob.attribute, value_type=object, default=AUTO, description=knob.accepted)
+                for knob in LAYER_KNOBS.values()
+            ]
+            self.attribute_map[layer] = [*self.attribute_map.get(layer, []), *options]
+        check = register_flow("check", list(CHECK_PASSES), requires=[], backend=self.name)
+        lower = register_flow("lower", list(LOWER_PASSES), requires=[check, "optimize"], backend=self.name)
+        self._default_flow = register_flow("ip", None, requires=[lower], backend=self.name)
+        self._writer_flow = register_flow("write", list(WRITE_PASSES), requires=[self._default_flow], backend=self.name)
+
+    def get_default_flow(self) -> str:
+        """Flow of a conversion."""
+        return self._default_flow
+
+    def get_writer_flow(self) -> str:
+        """Flow of `write()`."""
+        return self._writer_flow
+
+    def create_initial_config(
+        self, io_type: str = "io_stream", simulator: str | None = None, **_: object
+    ) -> dict[str, object]:
+        """Configuration from the keyword arguments of a conversion; those of other backends are ignored.
+
+        `simulator` names the entry point (group `penstock.simulators`) that `compile()` uses.
+        """
+        if io_type != "io_stream":
+            raise DesignError(
+                f"io_type is '{io_type}'; accepted: 'io_stream' (frames stream through the accelerator pixel by pixel, "
+                "weights come from memory, so there is no fully parallel form)"
+            )
+        return {"IOType": io_type, "Simulator": simulator, "HLSConfig": {}}
+
+    @model_optimizer()
+    def write_design(self, model: Any) -> bool:
+        """Pass `penstock:write_design`."""
+        self.writer.write_hls(model)
+        return True
+
+    def compile(self, model: Any) -> str:
+        """Build the emitted RTL for simulation; gives the path of the shared library, as hls4ml expects."""
+        config = model.config
+        model.penstock.compile(Path(config.get_output_dir()), config.get_config_value("Simulator"))
+        return str(model.penstock.simulator.library)
+
+    def predict(
+        self, model: Any, x: NDArray[np.floating], keep: Mapping[str, int] | None = None
+    ) -> NDArray[np.floating]:
+        """Run the RTL; see `hw.accelerator.Accelerator.predict`."""
+        logits: NDArray[np.floating] = model.penstock.predict(x, keep)
+        return logits
+
+    def build(self, model: Any, **_: object) -> None:
+        """Synthesis; not there yet."""
+        raise NotImplementedError(
+            f"synthesis of '{model.config.get_project_name()}' is not available yet; write() gives its SystemVerilog, "
+            "compile() and predict() run it"
+        )

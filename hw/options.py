@@ -1,0 +1,217 @@
+"""What a user may say about layers and engine in `hls_config`; the documented interface of the backend.
+
+Per layer, under ``hls_config["LayerName"][<name of the ONNX node>]``; every option may be left out or ``"auto"``:
+
+- ``Place``: ``head`` (a streaming stage of its own) or ``engine`` (a step of the shared engine).
+- ``Weights``: ``resident`` (on chip; the head), ``lazy`` (external memory, the predicted filters) or ``dense``
+  (external memory, every filter).
+- ``Keep``: filters that a lazy layer computes per frame after reset, as a number (int) or a share (float up to 1.0).
+- ``Predictor``: what tells which filters matter, for lazy layers: an ``.npz`` file with integer arrays
+  ``<layer>.weights`` (input channels, filters) and ``<layer>.bias`` (filters,), or a `hw.design.LinearPredictor`.
+- ``FilterLanes`` and ``PixelLanes`` (a power of two): the multipliers of a head stage.
+
+What is left out: a convolution before any engine layer, with less than 4 KiB of weights, is a head stage; the last
+layer and everything after the first engine layer is on the engine. There, a layer with a predictor is lazy, others
+are dense; a lazy layer without `Keep` keeps all filters until its register says otherwise.
+
+Of the engine, under ``hls_config["Model"]``: ``EngineFilterLanes``, ``EnginePixelLanes``, ``BusBytes``,
+``PredictorLanes``, ``Outstanding``, ``MaxBurst``; see `hw.design.Engine`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from hw.design import DesignError, Engine, Lanes, LinearPredictor, Place, Source
+
+AUTO = "auto"  # the value of an option that is left to the backend
+HEAD_WEIGHT_BYTES = 4096  # a convolution with fewer bytes of weights streams in the head, if nothing else is said
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Knob(Generic[T_co]):
+    """One option: how hls4ml stores it, what it may be, and how a value is read (None if it is refused)."""
+
+    attribute: str
+    accepted: str
+    read: Callable[[object], T_co | None]
+
+
+def _integer(value: object) -> int | None:
+    return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1 else None
+
+
+def _power_of_two(value: object) -> int | None:
+    number = _integer(value)
+    return number if number is not None and number & (number - 1) == 0 else None
+
+
+def _keep(value: object) -> int | float | None:
+    if isinstance(value, float | np.floating):
+        return float(value) if 0.0 < value <= 1.0 else None
+    return _integer(value)
+
+
+def _place(value: object) -> Place | None:
+    return Place(value) if isinstance(value, str) and value in tuple(Place) else None
+
+
+def _source(value: object) -> Source | None:
+    return Source(value) if isinstance(value, str) and value in tuple(Source) else None
+
+
+def _predictor(value: object) -> Path | LinearPredictor | None:
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    return value if isinstance(value, LinearPredictor) else None
+
+
+PLACE = Knob("place", "head or engine", _place)
+WEIGHTS = Knob("weights", "resident, lazy or dense", _source)
+KEEP = Knob("keep", "a number of filters (int, at least 1) or a share of them (float, above 0.0 up to 1.0)", _keep)
+PREDICTOR: Knob[Path | LinearPredictor] = Knob(
+    "predictor", "the path of an .npz file, or a hw.design.LinearPredictor", _predictor
+)
+FILTER_LANES = Knob("filter_lanes", "an int of at least 1", _integer)
+PIXEL_LANES = Knob("pixel_lanes", "a power of two", _power_of_two)
+
+LAYER_KNOBS: dict[str, Knob[object]] = {
+    "Place": PLACE,
+    "Weights": WEIGHTS,
+    "Keep": KEEP,
+    "Predictor": PREDICTOR,
+    "FilterLanes": FILTER_LANES,
+    "PixelLanes": PIXEL_LANES,
+}
+
+MODEL_KNOBS: dict[str, int] = {
+    "EngineFilterLanes": 8,
+    "EnginePixelLanes": 8,
+    "BusBytes": Engine.bus_bytes,
+    "PredictorLanes": Engine.predictor_lanes,
+    "Outstanding": Engine.outstanding,
+    "MaxBurst": Engine.max_burst,
+}
+"""Name and default."""
+
+# Keys of hls4ml's that look like ours, and are none of our business.
+_FOREIGN = ("Trace", "Strategy", "Precision", "ReuseFactor", "ParallelizationFactor")
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """What was said about one layer; None where nothing was."""
+
+    place: Place | None = None
+    weights: Source | None = None
+    keep: int | float | None = None
+    predictor: Path | LinearPredictor | None = None
+    filter_lanes: int | None = None
+    pixel_lanes: int | None = None
+
+
+def layer_options(layer: str, values: Mapping[str, object]) -> LayerOptions:
+    """Read the options of `layer` from attributes named as `Knob.attribute`; raise `DesignError` for bad values."""
+
+    def read(knob: Knob[T]) -> T | None:
+        value = values.get(knob.attribute, AUTO)
+        if value is None or (isinstance(value, str) and value == AUTO):
+            return None
+        result = knob.read(value)
+        if result is None:
+            name = next(name for name, other in LAYER_KNOBS.items() if other is knob)
+            raise DesignError(f"layer '{layer}': {name} is {value!r}; accepted: {knob.accepted}")
+        return result
+
+    return LayerOptions(read(PLACE), read(WEIGHTS), read(KEEP), read(PREDICTOR), read(FILTER_LANES), read(PIXEL_LANES))
+
+
+def engine_options(model: Mapping[str, object]) -> Engine:
+    """The engine of ``hls_config["Model"]``; raises `DesignError` for bad values."""
+    numbers: dict[str, int] = {}
+    for name, default in MODEL_KNOBS.items():
+        number = _integer(model.get(name, default))
+        if number is None:
+            raise DesignError(f"hls_config['Model']: {name} is {model[name]!r}; accepted: an int of at least 1")
+        numbers[name] = number
+    return Engine(
+        lanes=Lanes(numbers["EngineFilterLanes"], numbers["EnginePixelLanes"]),
+        bus_bytes=numbers["BusBytes"],
+        predictor_lanes=numbers["PredictorLanes"],
+        outstanding=numbers["Outstanding"],
+        max_burst=numbers["MaxBurst"],
+    )
+
+
+def check_names(hls_config: Mapping[str, object], layers: Iterable[str]) -> None:
+    """Raise `DesignError` for an option that is misspelt, or given for a name that is none of `layers`."""
+    layers = list(layers)
+    _check_spelling("hls_config['Model']", _mapping(hls_config, "Model"), MODEL_KNOBS)
+    for name, options in _mapping(hls_config, "LayerName").items():
+        given = options if isinstance(options, Mapping) else {}
+        _check_spelling(f"layer '{name}'", given, LAYER_KNOBS)
+        ours = [key for key in given if key in LAYER_KNOBS]
+        if ours and name not in layers:
+            raise DesignError(
+                f"hls_config['LayerName']['{name}'] sets {', '.join(ours)}, but '{name}' is no layer with weights; "
+                f"accepted: {', '.join(layers)}"
+            )
+
+
+def _mapping(config: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = config.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _check_spelling(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Other backends' keys pass, so that a configuration can be shared; what nearly is one of ours does not."""
+    known = list(known)
+    for key in given:
+        if key in known or key in _FOREIGN:
+            continue
+        close = difflib.get_close_matches(key.lower().replace("_", ""), [name.lower() for name in known], 1, 0.8)
+        if close:
+            raise DesignError(f"{where}: unknown option '{key}'; accepted: {', '.join(known)}")
+
+
+def kept_filters(layer: str, keep: int | float | None, filters: int) -> int:
+    """How many of `filters` filters `keep` means; shares round half up, and to one filter at least."""
+    if keep is None:
+        return filters
+    if isinstance(keep, float):
+        return max(1, int(keep * filters + 0.5))
+    if keep > filters:
+        raise DesignError(f"layer '{layer}': Keep is {keep}; accepted: 1 to {filters} filters, or a share such as 0.5")
+    return keep
+
+
+def load_predictor(layer: str, predictor: Path | LinearPredictor) -> LinearPredictor:
+    """The predictor of `layer`: itself, or the arrays ``<layer>.weights`` and ``<layer>.bias`` of an ``.npz`` file."""
+    if isinstance(predictor, LinearPredictor):
+        return predictor
+    where = f"layer '{layer}': predictor file '{predictor}'"
+    try:
+        with np.load(predictor, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise DesignError(f"{where} does not exist") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+        raise DesignError(f"{where} is not readable; accepted: an .npz file of numpy.savez, without pickles") from None
+    for part in ("weights", "bias"):
+        name = f"{layer}.{part}"
+        if name not in arrays:
+            raise DesignError(f"{where} has no array '{name}'; found: {', '.join(arrays) or 'none'}")
+        if not np.issubdtype(arrays[name].dtype, np.integer):
+            raise DesignError(f"{where}: array '{name}' is {arrays[name].dtype}; accepted: integers")
+    return LinearPredictor(weights=arrays[f"{layer}.weights"], bias=arrays[f"{layer}.bias"])
