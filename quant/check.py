@@ -32,6 +32,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
+        """Whether every logit of every frame is equal."""
         return self.equal_frames == len(self.brevitas)
 
 

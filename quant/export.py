@@ -56,7 +56,10 @@ _OPERATORS: tuple[tuple[str, type[nn.Module] | tuple[type[nn.Module], ...]], ...
 def _name_nodes(model: ModelWrapper, network: QuantNetwork) -> None:
     """Give nodes the names of the layers they came from; layers form a chain, so their order tells which."""
     activations = [name for name in network.formats if name not in network.weighted and name != INPUT]
-    names = {operator: [n for n, layer in network.named_children() if isinstance(layer, kind)] for operator, kind in _OPERATORS}
+    names = {
+        operator: [n for n, layer in network.named_children() if isinstance(layer, kind)]
+        for operator, kind in _OPERATORS
+    }
     names["Relu"] = activations
     for operator, layers in names.items():
         nodes = model.get_nodes_by_op_type(operator)

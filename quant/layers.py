@@ -22,6 +22,8 @@ from brevitas.quant.fixed_point import Uint8ActPerTensorFixedPoint as Uint8Act
 from brevitas.quant.scaled_int import Int24Bias
 from torch import Tensor, nn
 
+from sw.train import batches
+
 INPUT = "input"  # name of the layer that quantises the network's input
 
 
@@ -43,10 +45,12 @@ class Format:
 
     @property
     def scale(self) -> float:
+        """What the integer 1 stands for."""
         return 2.0**self.exponent
 
     @property
     def high(self) -> int:
+        """The largest integer."""
         return int((1 << (self.bits - int(self.signed))) - 1)
 
     @property
@@ -63,27 +67,28 @@ class Format:
         return Format(bits, signed, ceil(log2((largest or 1.0) / high)))
 
 
-class _ConstantScale(ExtendedInjector):  # type: ignore[misc]
+class _ConstantScale(ExtendedInjector):
     """Scale = `scaling_init` / 2**(bits without sign), given per layer; already a power of two."""
 
     scaling_impl_type = ScalingImplType.CONST
 
 
-class PowerOfTwoWeight(_ConstantScale, Int8WeightPerTensorFixedPoint):  # type: ignore[misc]
+class PowerOfTwoWeight(_ConstantScale, Int8WeightPerTensorFixedPoint):
     """Signed weights per tensor, without the most negative integer; rounds half to even, saturates."""
 
 
-class PowerOfTwoUnsigned(_ConstantScale, Uint8Act):  # type: ignore[misc]
+class PowerOfTwoUnsigned(_ConstantScale, Uint8Act):
     """Unsigned activations per tensor; rounds half to even, saturates."""
 
 
-class PowerOfTwoSigned(_ConstantScale, Int8ActPerTensorFixedPoint):  # type: ignore[misc]
+class PowerOfTwoSigned(_ConstantScale, Int8ActPerTensorFixedPoint):
     """Signed activations per tensor; rounds half to even, saturates."""
 
 
 # Biases: signed 24 bits at the accumulator's scale (input scale x weight scale). 24 bits stay exact in float32;
 # 16 would clip biases of a few units, because that scale is about 2**-15.
 AccumulatorBias = Int24Bias
+BIAS_BITS = 24
 
 ACCEPTED = "Conv2d (zero padding as numbers, no groups, no dilation), ReLU, MaxPool2d, Flatten, Linear"
 
@@ -106,9 +111,29 @@ class QuantNetwork(nn.Sequential):
 
     @property
     def accumulator_exponent(self) -> int:
-        """Exponent of the scale of the logits: that of the last layer's input plus that of its weights."""
-        source = [name for name in self.formats if name not in self.weighted][-1]
-        return self.formats[source].exponent + self.formats[self.weighted[-1]].exponent
+        """Exponent of the scale of the logits."""
+        return self._accumulator_exponents()[self.weighted[-1]]
+
+    def integers(self, name: str) -> tuple[Tensor, Tensor]:
+        """Weights, in torch's shape, and bias (filters,) at accumulator scale, of layer `name`; both int64."""
+        layer = self.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        assert layer.bias is not None
+        weights = layer.quant_weight()  # type: ignore[operator]  # Brevitas' layers are torch's with methods added
+        scale, high = 2.0 ** self._accumulator_exponents()[name], (1 << (BIAS_BITS - 1)) - 1
+        bias = (layer.bias.detach().double() / scale).round().clamp(-high - 1, high)
+        return to_integers(weights.value, self.formats[name].exponent, name), bias.to(torch.int64)
+
+    def _accumulator_exponents(self) -> dict[str, int]:
+        """Per layer with weights, the exponent of its input's scale plus that of its weights'."""
+        exponents: dict[str, int] = {}
+        source = self.formats[INPUT].exponent
+        for name, layer in self.named_children():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                exponents[name] = source + self.formats[name].exponent
+            elif name in self.formats:
+                source = self.formats[name].exponent
+        return exponents
 
     def integer_logits(self, frames: Tensor) -> Tensor:
         """The last layer's accumulators as int64 (n, classes), for float frames (n, c, h, w).
@@ -118,7 +143,7 @@ class QuantNetwork(nn.Sequential):
         """
         network = self.double_precision()
         with torch.no_grad():
-            logits = torch.cat([network(batch) for batch in frames.double().split(256)])
+            logits = torch.cat([network(batch) for batch in batches(frames.double(), 256)])
         return to_integers(logits, self.accumulator_exponent, self.weighted[-1])
 
     def double_precision(self) -> QuantNetwork:
@@ -150,7 +175,9 @@ def quantised(model: nn.Sequential, formats: Mapping[str, Format]) -> QuantNetwo
                 layers[name] = _twin(name, layer, _format(formats, name))
             case nn.ReLU():
                 if not isinstance(previous, nn.Conv2d | nn.Linear):
-                    raise QuantError(f"layer '{name}' is a ReLU that follows no weights; accepted: one after Conv2d or Linear")
+                    raise QuantError(
+                        f"layer '{name}' is a ReLU without weights before it; accepted: after Conv2d or Linear"
+                    )
                 layers[name] = _activation(qnn.QuantReLU, _format(formats, name))
             case nn.MaxPool2d():
                 if isinstance(previous, nn.Conv2d):
@@ -191,7 +218,7 @@ def _twin(name: str, layer: nn.Conv2d | nn.Linear, weights: Format) -> nn.Module
         "weight_scaling_init": weights.threshold,
         "bias_quant": AccumulatorBias,
     }
-    twin: nn.Module
+    twin: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Linear):
         twin = qnn.QuantLinear(layer.in_features, layer.out_features, bias=True, **quantisers)
     else:
@@ -208,5 +235,6 @@ def _twin(name: str, layer: nn.Conv2d | nn.Linear, weights: Format) -> nn.Module
         )
     with torch.no_grad():
         twin.weight.copy_(layer.weight)
-        twin.bias.copy_(torch.zeros_like(twin.bias) if layer.bias is None else layer.bias)
+        assert twin.bias is not None
+        twin.bias.copy_(torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias)
     return twin

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quant.layers import QuantNetwork, to_integers
+from sw.train import batches
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -53,6 +54,7 @@ class LazyRun:
     layers: tuple[LayerRecord, ...]
 
     def layer(self, name: str) -> LayerRecord:
+        """The record of layer `name`; KeyError names those there are."""
         for record in self.layers:
             if record.name == name:
                 return record
@@ -70,10 +72,10 @@ def run(network: QuantNetwork, frames: NDArray[np.float32], lazy: Mapping[str, L
         raise ValueError(f"no layer '{unknown[0]}' with weights; layers: {', '.join(network.weighted)}")
     exact = network.double_precision()
     with torch.no_grad():
-        batches = [_run_batch(exact, batch, lazy) for batch in torch.tensor(frames).double().split(256)]
+        runs = [_run_batch(exact, batch, lazy) for batch in batches(torch.tensor(frames).double(), 256)]
     return LazyRun(
-        logits=np.concatenate([run.logits for run in batches]),
-        layers=tuple(_joined(records) for records in zip(*(run.layers for run in batches), strict=True)),
+        logits=np.concatenate([run.logits for run in runs]),
+        layers=tuple(_joined(records) for records in zip(*(run.layers for run in runs), strict=True)),
     )
 
 
@@ -87,6 +89,7 @@ def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLay
             if not isinstance(layer, nn.Flatten):
                 feature_map = values
             continue
+        assert isinstance(feature_map, IntQuantTensor)  # the first layer quantises
         strengths = feature_map.int(float_datatype=True).to(torch.int64).abs().flatten(2).sum(dim=2)
         scores, chosen = None, torch.ones(len(frames), len(layer.weight), dtype=torch.bool)
         if name in lazy:
@@ -94,9 +97,7 @@ def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLay
         values = layer(values)
         values = values * chosen.reshape(*chosen.shape, *[1] * (values.ndim - 2))  # not computed: zero
         feature_map = values
-        records.append(
-            LayerRecord(name, strengths.numpy(), None if scores is None else scores.numpy(), chosen.numpy())
-        )
+        records.append(LayerRecord(name, strengths.numpy(), None if scores is None else scores.numpy(), chosen.numpy()))
     logits = to_integers(values, network.accumulator_exponent, network.weighted[-1])
     return LazyRun(logits.numpy(), tuple(records))
 

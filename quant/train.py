@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from quant.layers import INPUT, Format, QuantNetwork, quantised
 from sw.data import Dataset, FloatArray
-from sw.train import TrainSettings, fit, load_state, save_state
+from sw.train import Gate, TrainSettings, fit, load_state, save_state
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,19 @@ def calibrate(model: nn.Sequential, frames: FloatArray, bits: Bits = Bits()) -> 
 
 
 def quantise(
-    model: nn.Sequential, data: Dataset, settings: TrainSettings, bits: Bits = Bits(), progress: bool = True
+    model: nn.Sequential,
+    data: Dataset,
+    settings: TrainSettings,
+    bits: Bits = Bits(),
+    gate: Gate | None = None,
+    progress: bool = True,
 ) -> QuantNetwork:
     """Calibrate on the training images and train on with quantised weights and activations; scales stay.
 
     `model` is left as it is. The same arguments give the same network.
     """
     network = quantised(model, calibrate(model, data.train_x, bits))
-    fit(network, data, settings, label="quantised training", progress=progress)
+    fit(network, data, settings, gate, label="quantised training", progress=progress)
     return network
 
 

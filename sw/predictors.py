@@ -1,8 +1,9 @@
 """Linear predictors of filter strengths, fitted in floating point and then turned into integers.
 
 A predictor ranks the filters of a layer before any of them is computed:
-``score[j] = bias[j] + sum_c strength[c] * weights[c, j]``, where ``strength[c]`` is the sum of |integer activation| over
-channel c of the layer's input. After Leroux et al., "Lazy Evaluation of Convolutional Filters" (2016).
+``score[j] = bias[j] + sum_c strength[c] * weights[c, j]``, where ``strength[c]`` is the sum of
+|integer activation| over channel c of the layer's input. After Leroux et al., "Lazy Evaluation of Convolutional
+Filters" (2016).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from sw.train import write_atomically
 
 IntArray = NDArray[np.int64]
-RealArray = NDArray[np.float64]
 
 WEIGHT_HIGH = 127  # int8 without its most negative value
 
@@ -40,8 +40,8 @@ class LinearPredictor:
             object.__setattr__(self, name, array)
         if self.weights.ndim != 2 or self.bias.shape != self.weights.shape[1:]:
             raise ValueError(
-                f"predictor: weights {self.weights.shape} with bias {self.bias.shape}; accepted: (channels, filters) with "
-                "(filters,)"
+                f"predictor: weights {self.weights.shape} with bias {self.bias.shape}; accepted: (channels, filters) "
+                "with (filters,)"
             )
         if self.weights.size and not -128 <= self.weights.min() <= self.weights.max() <= 127:
             raise ValueError(
@@ -54,30 +54,21 @@ class LinearPredictor:
         return scores
 
 
-def fit(
-    strengths: NDArray[np.generic],
-    targets: NDArray[np.generic],
-    importance: RealArray | None = None,
-    ridge: float = 1e-3,
-) -> LinearPredictor:
+def fit(strengths: NDArray[np.generic], targets: NDArray[np.generic], ridge: float = 1e-3) -> LinearPredictor:
     """The predictor whose scores best follow `targets` in the least squares sense.
 
     `strengths` (n, channels) are what the layer's input shows; `targets` (n, filters) the strengths of its output when
-    every filter is computed. `importance` (filters,), if given, multiplies the targets. `ridge` is relative to the mean
-    variance of the input channels. Only the order of the scores counts, so all filters share one positive scale: that
-    which makes the largest weight 127. ValueError if the arrays do not fit or hold other than finite numbers.
+    every filter is computed. `ridge` is relative to the mean variance of the input channels. Only the order of the
+    scores counts, so all filters share one positive scale: that which makes the largest weight 127. ValueError if the
+    arrays do not fit or hold other than finite numbers.
     """
     x, y = np.asarray(strengths, np.float64), np.asarray(targets, np.float64)
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 2:
         raise ValueError(
             f"strengths {x.shape} with targets {y.shape}; accepted: (n, channels) with (n, filters), n at least 2"
         )
-    if importance is not None:
-        if importance.shape != y.shape[1:] or not (importance >= 0).all():
-            raise ValueError(f"importance {importance.shape}; accepted: ({y.shape[1]},), not negative")
-        y = y * importance
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("strengths, targets or importance hold NaN or infinity; accepted: finite numbers")
+        raise ValueError("strengths or targets hold NaN or infinity; accepted: finite numbers")
     centred = x - x.mean(axis=0)
     moment = centred.T @ centred
     damping = ridge * float(np.trace(moment)) / len(moment)
@@ -105,8 +96,8 @@ def recall(predictor: LinearPredictor, strengths: IntArray, targets: NDArray[np.
 
 
 def save(path: Path, predictors: dict[str, LinearPredictor]) -> None:
-    """Write predictors by layer name as npz; the same predictors give the same bytes, and no reader sees half a file."""
-    arrays = {}
+    """Write predictors by layer name as npz; the same ones give the same bytes, and no reader sees half a file."""
+    arrays: dict[str, NDArray[np.generic]] = {}
     for name, predictor in predictors.items():
         arrays[f"{name}.weights"] = predictor.weights.astype(np.int8)
         arrays[f"{name}.bias"] = predictor.bias
@@ -116,7 +107,7 @@ def save(path: Path, predictors: dict[str, LinearPredictor]) -> None:
 
 
 def load(path: Path) -> dict[str, LinearPredictor]:
-    """Read what `save` wrote; FileNotFoundError, or ValueError naming the file and the key that is not as it should be."""
+    """Read what `save` wrote; FileNotFoundError, or ValueError naming the file and the key that is wrong."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}

@@ -7,7 +7,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,47 @@ class TrainSettings:
             raise ValueError(f"{self}: epochs and batch must be at least 1, rate positive, decay not negative")
 
 
+@dataclass(frozen=True)
+class Gate:
+    """Practice for lazy inference: in training, the named layers lose their weakest filters, frame by frame.
+
+    The share of filters that stay is drawn anew for every batch, evenly from `least` to 1, so that one set of weights
+    serves every k. Filters are ranked by the sum of their outputs after ReLU (before pooling).
+    """
+
+    layers: tuple[str, ...]
+    least: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= 1:
+            raise ValueError(f"gate: least share {self.least}; accepted: above 0, up to 1")
+
+
+@contextmanager
+def gated(model: nn.Module, gate: Gate) -> Iterator[None]:
+    """Inside, `model` trains with `gate`; its evaluation is not touched. ValueError names a layer it does not have."""
+
+    def keep_strongest(layer: nn.Module, _: object, output: Tensor) -> Tensor | None:
+        if not layer.training:
+            return None
+        strengths = functional.relu(output.detach()).flatten(2).sum(dim=2)  # (n, filters)
+        filters = strengths.shape[1]
+        keep = int(torch.randint(max(1, int(filters * gate.least)), filters + 1, ()))
+        mask = torch.zeros_like(strengths).scatter_(1, strengths.topk(keep, dim=1).indices, 1.0)
+        return output * mask.reshape(*mask.shape, *[1] * (output.ndim - 2))
+
+    layers = dict(model.named_children())
+    unknown = [name for name in gate.layers if name not in layers]
+    if unknown:
+        raise ValueError(f"gate: no layer '{unknown[0]}'; layers: {', '.join(layers)}")
+    handles = [layers[name].register_forward_hook(keep_strongest) for name in gate.layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
     """Seeded, single-threaded, deterministic torch inside; the caller's settings and random state afterwards."""
@@ -54,15 +95,20 @@ def deterministic(seed: int) -> Iterator[None]:
 
 
 def fit(
-    model: nn.Module, data: Dataset, settings: TrainSettings, label: str = "training", progress: bool = True
+    model: nn.Module,
+    data: Dataset,
+    settings: TrainSettings,
+    gate: Gate | None = None,
+    label: str = "training",
+    progress: bool = True,
 ) -> float:
-    """Train `model` in place on the training images and return the last epoch's mean loss.
+    """Train `model` in place on the training images, behind `gate` if given; return the last epoch's mean loss.
 
-    The same model, data and settings give the same weights. Ends in evaluation mode. RuntimeError if the loss leaves
-    the finite numbers.
+    The same model, data, settings and gate give the same weights. Ends in evaluation mode. RuntimeError if the loss
+    leaves the finite numbers.
     """
     mean = float("nan")
-    with deterministic(settings.seed):
+    with deterministic(settings.seed), gated(model, gate) if gate else nullcontext():
         x, y = torch.tensor(data.train_x), torch.tensor(data.train_y)
         optimiser = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=settings.decay)
         steps = settings.epochs * -(-len(x) // settings.batch)
@@ -70,7 +116,7 @@ def fit(
         model.train()
         for _ in track(range(settings.epochs), description=label, disable=not progress, transient=True):
             total = 0.0
-            for batch in torch.randperm(len(x)).split(settings.batch):
+            for batch in batches(torch.randperm(len(x)), settings.batch):
                 loss = functional.cross_entropy(model(x[batch]), y[batch])
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -84,11 +130,17 @@ def fit(
     return mean
 
 
+def batches(values: Tensor, size: int) -> Iterator[Tensor]:
+    """`values` in pieces of up to `size` along the first axis."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
 def accuracy(model: nn.Module, images: FloatArray, labels: LabelArray) -> float:
     """Share of `images` (n, c, h, w) whose largest output is at their label; ties go to the lower class."""
     model.eval()
     with torch.no_grad():
-        outputs = torch.cat([model(batch) for batch in torch.tensor(images).split(256)])
+        outputs = torch.cat([model(batch) for batch in batches(torch.tensor(images), 256)])
     return float((outputs.numpy().argmax(axis=1) == labels).mean())
 
 
@@ -104,7 +156,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
-        raise ValueError(f"'{path}' is not a file of weights: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0] or "it ends early"
+        raise ValueError(f"'{path}' is not a file of weights: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"'{path}' is not a file of weights: it holds something else than tensors by name")
     return state
@@ -116,6 +169,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         scratch.write_bytes(content)
-        os.replace(scratch, path)
+        scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

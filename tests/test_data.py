@@ -1,0 +1,108 @@
+"""Datasets and the float networks trained on them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sw import data, models, train
+
+
+def test_digits_are_exact_and_split_by_class() -> None:
+    digits = data.load("digits", 0)
+    assert digits.shape == (1, 8, 8)
+    assert len(digits.train_x) == 1437
+    assert len(digits.test_x) == 360
+    for images in (digits.train_x, digits.test_x):
+        sixteenths = images * 16
+        assert (sixteenths == np.rint(sixteenths)).all()
+        assert images.min() == 0
+        assert images.max() == 1
+    assert set(np.bincount(digits.test_y, minlength=digits.classes)) <= {35, 36, 37}
+
+
+def test_the_seed_decides_the_split() -> None:
+    first, again, other = (data.load("digits", seed) for seed in (3, 3, 4))
+    assert (first.test_x == again.test_x).all()
+    assert (first.train_y == again.train_y).all()
+    assert not (first.test_y == other.test_y).all()
+
+
+def test_no_image_is_in_both_parts() -> None:
+    digits = data.load("digits", 0)
+    train_images = {image.tobytes() for image in digits.train_x}
+    assert not any(image.tobytes() in train_images for image in digits.test_x)
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown dataset 'mnits'; known: digits"):
+        data.load("mnits", 0)
+    with pytest.raises(ValueError, match="unknown model 'vgg'; known: digits_cnn"):
+        models.build("vgg", (1, 8, 8), 10, 0)
+
+
+def test_training_is_repeatable_and_leaves_torch_as_it_was() -> None:
+    digits = data.load("digits", 0)
+    settings = train.TrainSettings(epochs=1, seed=7)
+    gate = train.Gate(("conv2", "conv3"))
+    before = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    weights = []
+    for _ in range(2):
+        model = models.build("digits_cnn", digits.shape, digits.classes, 7)
+        train.fit(model, digits, settings, gate, progress=False)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+
+
+def test_a_gate_keeps_the_strongest_filters_in_training_only() -> None:
+    model = models.build("digits_cnn", (1, 8, 8), 10, 0)
+    images = torch.rand(4, 1, 8, 8)
+    conv1 = model.get_submodule("conv1")
+    plain = conv1(images)
+    with train.gated(model, train.Gate(("conv1",), least=0.25)):
+        model.eval()
+        assert torch.equal(conv1(images), plain)
+        model.train()
+        torch.manual_seed(2)
+        output = conv1(images)
+    left = (output != 0).flatten(2).any(dim=2)
+    kept = int(left[0].sum())
+    assert 4 <= kept < 16
+    assert (left.sum(dim=1) == kept).all()
+    assert torch.equal(output[left], plain[left])
+    strengths = plain.relu().sum(dim=(2, 3))
+    for frame in range(4):
+        assert strengths[frame][left[frame]].min() >= strengths[frame][~left[frame]].max()
+    assert torch.equal(conv1(images), plain)
+    with (
+        pytest.raises(ValueError, match="no layer 'conv9'; layers: conv1, relu1"),
+        train.gated(model, train.Gate(("conv9",))),
+    ):
+        pass
+
+
+def test_weights_survive_their_file_and_bad_files_are_named(tmp_path: Path) -> None:
+    model = models.build("digits_cnn", (1, 8, 8), 10, 0)
+    first, second = tmp_path / "first.pt", tmp_path / "second.pt"
+    train.save_state(first, model.state_dict())
+    train.save_state(second, model.state_dict())
+    assert first.read_bytes() == second.read_bytes()
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in train.load_state(first).items())
+    for content in (b"", b"no weights", first.read_bytes()[:1000]):
+        second.write_bytes(content)
+        with pytest.raises(ValueError, match=r"second\.pt' is not a file of weights"):
+            train.load_state(second)
+    torch.save([1, 2], second)
+    with pytest.raises(ValueError, match=r"second\.pt' is not a file of weights"):
+        train.load_state(second)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.pt", "second.pt"]
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match="epochs"):
+        train.TrainSettings(epochs=0, seed=0)
+    with pytest.raises(ValueError, match="least share 0"):
+        train.Gate((), least=0)

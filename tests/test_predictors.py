@@ -1,0 +1,101 @@
+"""Predictors: fitting, integers, files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sw import predictors
+from sw.predictors import LinearPredictor
+
+
+def strengths_and_targets(seed: int, channels: int = 6, filters: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Integer strengths whose targets are an exact linear function of them."""
+    random = np.random.default_rng(seed)
+    strengths = random.integers(0, 4000, (300, channels))
+    return strengths, strengths @ random.integers(-5, 6, (channels, filters)) + random.integers(-9000, 9000, filters)
+
+
+def test_a_linear_relation_is_ranked_right() -> None:
+    strengths, targets = strengths_and_targets(0)
+    predictor = predictors.fit(strengths, targets)
+    assert predictor.weights.dtype == np.int64
+    assert np.abs(predictor.weights).max() == 127
+    assert predictors.recall(predictor, strengths, targets, keep=4) > 0.97
+    assert predictors.recall(predictor, strengths, targets, keep=9) == 1.0
+
+
+def test_scores_share_one_scale_and_keep_their_offsets() -> None:
+    strengths, targets = strengths_and_targets(1)
+    scores = predictors.fit(strengths, targets, ridge=0).scores(strengths)
+    slope = (scores.max() - scores.min()) / (targets.max() - targets.min())
+    assert np.abs(scores / slope - targets).max() < 0.01 * (targets.max() - targets.min())
+
+
+def test_absent_channels_and_constant_targets_do_not_break_the_fit() -> None:
+    strengths, targets = strengths_and_targets(2)
+    strengths[:, 1] = 0
+    assert (predictors.fit(strengths, targets).weights[1] == 0).all()
+    constant = predictors.fit(np.zeros_like(strengths), np.tile([3, 1, 2], (300, 1)))
+    assert (constant.weights == 0).all()
+    assert (predictors.top(constant.scores(strengths[:2, :]), 1) == [True, False, False]).all()
+
+
+def test_ties_go_to_the_lower_index() -> None:
+    chosen = predictors.top(np.array([[5, 7, 5, 5], [0, 0, 0, 0]]), 2)
+    assert chosen.tolist() == [[True, True, False, False], [True, True, False, False]]
+
+
+def test_bad_arrays_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"strengths \(3, 2\) with targets \(4, 5\)"):
+        predictors.fit(np.zeros((3, 2)), np.zeros((4, 5)))
+    with pytest.raises(ValueError, match="NaN"):
+        predictors.fit(np.zeros((3, 2)), np.full((3, 5), np.nan))
+    with pytest.raises(ValueError, match="accepted: int8"):
+        LinearPredictor(np.full((2, 2), 128), np.zeros(2, int))
+    with pytest.raises(ValueError, match="dtype float64"):
+        LinearPredictor(np.zeros((2, 2)), np.zeros(2, int))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"bias \(3,\)"):
+        LinearPredictor(np.zeros((2, 2), int), np.zeros(3, int))
+
+
+def test_files_hold_what_was_saved(tmp_path: Path) -> None:
+    saved = {
+        "conv2": predictors.fit(*strengths_and_targets(3)),
+        "conv3": predictors.fit(*strengths_and_targets(4, 9, 12)),
+    }
+    path = tmp_path / "predictors.npz"
+    predictors.save(path, saved)
+    loaded = predictors.load(path)
+    assert list(loaded) == ["conv2", "conv3"]
+    for name, predictor in saved.items():
+        assert (loaded[name].weights == predictor.weights).all()
+        assert (loaded[name].bias == predictor.bias).all()
+    content = path.read_bytes()
+    predictors.save(path, saved)
+    assert path.read_bytes() == content
+
+
+def test_bad_files_are_named_with_their_key(tmp_path: Path) -> None:
+    path = tmp_path / "bad.npz"
+    with pytest.raises(FileNotFoundError, match=r"bad\.npz"):
+        predictors.load(path)
+    for content in (b"", b"something else"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.npz' is not a file of predictors"):
+            predictors.load(path)
+    weights, bias = np.zeros((2, 3), np.int8), np.zeros(3, np.int64)
+    for arrays, message in (
+        ({"conv2.weights": weights}, r"bad\.npz': key 'conv2.bias' is missing"),
+        ({"conv2.bias": bias}, r"bad\.npz': key 'conv2.weights' is missing"),
+        ({"weights": weights}, r"bad\.npz': key 'weights'; accepted: '<layer>.weights'"),
+        ({"conv2.weights": weights, "conv2.bias": bias[:2]}, r"bad\.npz', layer 'conv2': predictor: weights \(2, 3\)"),
+        (
+            {"conv2.weights": weights * 0.5, "conv2.bias": bias},
+            r"bad\.npz', layer 'conv2': predictor: weights have dtype",
+        ),
+        ({"conv2.weights": np.array([None]), "conv2.bias": bias}, r"bad\.npz' is not a file of predictors: .*pickle"),
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises(ValueError, match=message):
+            predictors.load(path)
