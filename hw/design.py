@@ -45,7 +45,7 @@ class Source(StrEnum):
 
 def signed_bits(low: int, high: int) -> int:
     """Width of the smallest two's complement number that holds both bounds."""
-    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
+    return max(max(high, 0).bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
 
 
 def _frozen(array: NDArray[np.generic], dtype: type[np.generic]) -> NDArray[np.generic]:

@@ -79,7 +79,7 @@ def _accumulate_conv(layer: Layer, maps: IntArray) -> IntArray:
 
 def _accumulate_dense(layer: Layer, maps: IntArray) -> IntArray:
     """Product of the flattened `maps` (n, c, h, w) with all filters: (n, filters, 1, 1)."""
-    return _product(layer, maps.reshape(len(maps), -1))[:, :, None, None]
+    return _product(layer, maps.reshape(len(maps), layer.weights[0].size))[:, :, None, None]
 
 
 ACCUMULATE: Mapping[type[Layer], Accumulate] = MappingProxyType({Conv: _accumulate_conv, Dense: _accumulate_dense})
@@ -219,7 +219,7 @@ def _forward(design: Design, frames: NDArray[np.integer], keep: Mapping[str, int
     for layer, record in zip(design.layers, records, strict=True):
         traces.append(step(layer, maps, keep.get(layer.name), record))
         maps = traces[-1].output
-    return GoldenRun(maps.reshape(len(maps), -1), tuple(traces))
+    return GoldenRun(maps.reshape(len(maps), design.outputs), tuple(traces))
 
 
 def _positions(layer: Layer) -> int:

@@ -1,0 +1,125 @@
+"""An accelerator in plain Python loops over ints: a witness for the golden model and for the weight image.
+
+It works as the hardware does and shares no code with the models: weights of the tail come out of the image's bytes,
+only those in fetched bus words can be read, and only chosen filters, present channels and kept taps are computed. So
+equal answers also show that what is fetched suffices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hw.design import Design, IntArray, Layer
+
+Map = list[list[list[int]]]  # channel, row, column
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    strengths: list[int]
+    scores: list[int] | None
+    chosen: list[int]  # in ascending order
+    bytes: int
+    output: Map
+
+
+def run_frame(
+    design: Design, image: bytes, frame: IntArray, keep: Mapping[str, int] | None = None
+) -> tuple[list[int], list[LayerResult]]:
+    """Answer to one frame (c, h, w), and what each layer did."""
+    maps: Map = frame.tolist()
+    results: list[LayerResult] = []
+    base = 64
+    for layer in design.layers:
+        tail = layer.place == "engine"
+        results.append(
+            _run_layer(layer, maps, (keep or {}).get(layer.name, layer.keep), image, base, design.engine.bus_bytes)
+        )
+        maps = results[-1].output
+        if tail:
+            base += layer.filters * _stride(layer, design.engine.bus_bytes)
+    return [value for channel in maps for row in channel for value in row], results
+
+
+def kept(layer: Layer) -> list[tuple[int, int, int]]:
+    """The (channel, ky, kx) of a record's bytes, in order."""
+    channels, height, width = layer.kept_taps.shape
+    taps = [(c, y, x) for c in range(channels) for y in range(height) for x in range(width)]
+    return [tap for tap in taps if layer.kept_taps[tap]]
+
+
+def _stride(layer: Layer, bus: int) -> int:
+    size = len(kept(layer))
+    while size % bus:
+        size += 1
+    return size
+
+
+def needed_words(layer: Layer, bus: int, present: set[int]) -> set[int]:
+    """Indices of the bus words of a record in which a byte of a present channel lies."""
+    return {position // bus for position, (channel, _, _) in enumerate(kept(layer)) if channel in present}
+
+
+def _run_layer(layer: Layer, maps: Map, keep: int | None, image: bytes, base: int, bus: int) -> LayerResult:
+    strengths = [sum(abs(value) for row in channel for value in row) for channel in maps]
+    present = {channel for channel, value in enumerate(strengths) if value}
+    scores = None
+    chosen = list(range(layer.filters))
+    if layer.source == "lazy":
+        assert layer.predictor is not None
+        scores = [
+            int(layer.predictor.bias[j]) + sum(s * int(layer.predictor.weights[c, j]) for c, s in enumerate(strengths))
+            for j in range(layer.filters)
+        ]
+        chosen = sorted(sorted(chosen, key=lambda j: (-scores[j], j))[:keep])
+    words = needed_words(layer, bus, present) if layer.place == "engine" else set()
+    rows, columns = layer.grid
+    empty = [[0] * (columns // layer.pool_size) for _ in range(rows // layer.pool_size)]
+    output: Map = []
+    for filter_index in range(layer.filters):
+        if filter_index not in chosen:
+            output.append(empty)
+            continue
+        weights: dict[tuple[int, int, int], int] = {}
+        for position, tap in enumerate(kept(layer)):
+            if layer.place == "head":
+                weights[tap] = int(layer.weights[(filter_index, *tap)])
+            elif position // bus in words:
+                byte = image[base + filter_index * _stride(layer, bus) + position]
+                weights[tap] = byte - 256 if byte > 127 else byte
+        output.append(_run_filter(layer, maps, present, filter_index, weights))
+    return LayerResult(strengths, scores, chosen, len(chosen) * len(words) * bus, output)
+
+
+def _run_filter(
+    layer: Layer, maps: Map, present: set[int], index: int, weights: dict[tuple[int, int, int], int]
+) -> list[list[int]]:
+    rows, columns = layer.grid
+    needed = [tap for tap in kept(layer) if tap[0] in present]
+    grid: list[list[int]] = []
+    for oy in range(rows):
+        grid.append([])
+        for ox in range(columns):
+            total = int(layer.bias[index])
+            for c, ky, kx in needed:
+                y, x = oy * layer.stride + ky - layer.pad[0], ox * layer.stride + kx - layer.pad[1]
+                if 0 <= y < layer.input.height and 0 <= x < layer.input.width:
+                    total += weights[c, ky, kx] * maps[c][y][x]
+            grid[oy].append(_leave(layer, index, total))
+    size = layer.pool_size
+    return [
+        [
+            max(grid[y * size + dy][x * size + dx] for dy in range(size) for dx in range(size))
+            for x in range(columns // size)
+        ]
+        for y in range(rows // size)
+    ]
+
+
+def _leave(layer: Layer, index: int, total: int) -> int:
+    if layer.shift is None:
+        return total
+    rounded = round(Fraction(total, 2 ** int(layer.shift[index])))  # Python rounds fractions half to even
+    return min(max(rounded, layer.output_format.low), layer.output_format.high)

@@ -1,0 +1,308 @@
+"""`Design` and its layers: derived figures, what is refused and how the message reads, and the fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw.design import (
+    Conv,
+    Dense,
+    Design,
+    DesignError,
+    Engine,
+    IntFormat,
+    Lanes,
+    Layer,
+    LinearPredictor,
+    MapShape,
+    Place,
+    Source,
+    signed_bits,
+)
+from sim import golden
+from tests.designs import digits_like, random_design, random_frames, same_padding
+
+UINT8 = IntFormat(8, False, -4)
+
+
+def _conv(**changes: object) -> Conv:
+    """A 3 x 3 convolution of 2 channels of 6 x 5 to 4 filters on the engine, unless changed."""
+    settings: dict[str, object] = {
+        "name": "conv",
+        "input": MapShape(2, 6, 5),
+        "input_format": UINT8,
+        "weights": np.ones((4, 2, 3, 3), np.int64),
+        "weight_bits": 8,
+        "bias": np.zeros(4, np.int64),
+        "output_format": UINT8,
+        "shift": np.full(4, 5),
+        "place": Place.ENGINE,
+        "source": Source.DENSE,
+    }
+    return Conv(**(settings | changes))  # type: ignore[arg-type]
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("number", "low", "high", "magnitude"),
+    [
+        (IntFormat(8, False, 0), 0, 255, 255),
+        (IntFormat(8, True, 0), -128, 127, 128),
+        (IntFormat(2, False, 0), 0, 3, 3),
+        (IntFormat(2, True, 0), -2, 1, 2),
+    ],
+)
+def test_ranges_of_formats(number: IntFormat, low: int, high: int, magnitude: int) -> None:
+    assert (number.low, number.high, number.magnitude) == (low, high, magnitude)
+
+
+@given(st.integers(-(1 << 40), 1 << 40), st.integers(0, 1 << 40))
+def test_signed_bits_is_the_smallest_width(low: int, span: int) -> None:
+    high = low + span
+    bits = signed_bits(low, high)
+    assert -(1 << (bits - 1)) <= low
+    assert high < 1 << (bits - 1)
+    if bits > 1:
+        assert low < -(1 << (bits - 2)) or high >= 1 << (bits - 2)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_no_accumulator_score_or_strength_leaves_its_width(seed: int) -> None:
+    design = random_design(seed)
+    maps = random_frames(design, 28, seed)
+    for layer in design.layers:
+        limit = 1 << (layer.accumulator_bits - 1)
+        sums = golden.accumulate(layer, maps)
+        assert -limit <= sums.min()
+        assert sums.max() < limit
+        trace = golden.step(layer, maps)
+        assert trace.strengths.max() <= layer.strength_high
+        if layer.predictor is not None:
+            assert trace.scores is not None
+            assert np.abs(trace.scores).max() < 1 << (layer.predictor.score_bits(layer.strength_high) - 1)
+        maps = trace.output
+
+
+def test_accumulator_width_follows_fan_in_and_bias() -> None:
+    assert _conv().accumulator_bits == signed_bits(-18 * 128 * 255, 18 * 128 * 255) == 21
+    taps = np.zeros((2, 3, 3), np.bool_)
+    taps[0, 0, 0] = True
+    assert _conv(taps=taps, weights=np.ones((4, 2, 3, 3), np.int64) * taps).accumulator_bits == 16
+    assert _conv(bias=np.array([0, 0, 1 << 30, 0])).accumulator_bits == 32
+
+
+# -- geometry ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("changes", "grid", "output"),
+    [
+        ({}, (4, 3), (4, 3)),
+        ({"padding": (1, 1, 1, 1)}, (6, 5), (6, 5)),
+        ({"padding": (1, 1, 1, 1), "pool": 2}, (6, 5), (3, 2)),
+        ({"padding": (1, 1, 1, 1), "strides": 2}, (3, 3), (3, 3)),
+        ({"padding": (0, 1, 1, 0), "strides": 2}, (3, 2), (3, 2)),
+        ({"pool": 2}, (4, 3), (2, 1)),
+    ],
+)
+def test_shapes(changes: dict[str, object], grid: tuple[int, int], output: tuple[int, int]) -> None:
+    layer = _conv(**changes)
+    assert layer.grid == grid
+    assert (layer.output.channels, layer.output.height, layer.output.width) == (4, *output)
+
+
+@given(st.tuples(st.integers(1, 12), st.integers(1, 12)), st.integers(1, 5), st.sampled_from([1, 2]))
+def test_same_padding_is_accepted_and_keeps_the_size(size: tuple[int, int], kernel: int, stride: int) -> None:
+    layer = _conv(
+        input=MapShape(1, *size),
+        weights=np.ones((4, 1, kernel, kernel), np.int64),
+        padding=same_padding(size, (kernel, kernel), stride),
+        strides=stride,
+    )
+    assert layer.grid == (-(-size[0] // stride), -(-size[1] // stride))
+
+
+def test_pad_is_what_lies_above_and_left() -> None:
+    assert _conv(padding=(1, 0, 0, 1)).pad == (1, 0)
+
+
+# -- layers are frozen copies -----------------------------------------------------------------------------------------
+def test_layers_do_not_change() -> None:
+    weights = np.ones((4, 2, 3, 3), np.int64)
+    layer = _conv(weights=weights)
+    weights[:] = 5
+    assert (layer.weights == 1).all()
+    with pytest.raises(ValueError, match="read-only"):
+        layer.weights[0, 0, 0, 0] = 2
+    with pytest.raises(FrozenInstanceError):
+        layer.name = "other"  # type: ignore[misc]
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": np.ones((4, 3, 3, 3))}, r"weights have shape \(4, 3, 3, 3\); accepted: \(filters, 2, kh, kw\)"),
+        ({"weights": np.full((4, 2, 3, 3), 128)}, "weights leave the range of 8 bits .*-128 to 127"),
+        ({"weights": np.full((4, 2, 3, 3), -9), "weight_bits": 4}, "range of 4 bits"),
+        ({"weights": np.ones((0, 2, 3, 3)), "bias": np.zeros(0), "shift": np.zeros(0)}, ""),
+        ({"weight_bits": 1}, "weights have 1 bits; accepted: 2 to 8"),
+        ({"weight_bits": 9}, "weights have 9 bits"),
+        ({"input_format": IntFormat(9, False, 0)}, "activations have 9 bits; accepted: 2 to 8"),
+        ({"output_format": IntFormat(16, True, 0)}, "output has 16 bits"),
+        ({"bias": np.zeros(3)}, r"bias has shape \(3,\); accepted: \(4,\)"),
+        ({"shift": np.zeros(1)}, r"shift has shape \(1,\)"),
+        ({"shift": np.array([0, 0, -1, 0])}, "shifts by -1 to 0 bits; accepted: 0 to 31"),
+        ({"shift": np.array([0, 0, 32, 0])}, "shifts by 0 to 32 bits"),
+        ({"shift": None}, "accumulators of 21 bits leave as"),
+        ({"shift": None, "output_format": IntFormat(20, True, 0)}, "accumulators of 21 bits"),
+        ({"bias": np.full(4, 1 << 50)}, "accumulators need 52 bits; accepted: at most 48"),
+        ({"taps": np.ones((2, 3, 2), np.bool_)}, r"taps have shape \(2, 3, 2\); accepted: \(2, 3, 3\)"),
+        ({"taps": np.zeros((2, 3, 3), np.bool_)}, "a removed tap has a weight"),
+        ({"strides": 3}, "stride 3; accepted: 1 or 2"),
+        ({"pool": 3}, "max-pooling of 3"),
+        ({"pool": 4}, "a map of 6 x 5 leaves no output"),
+        ({"weights": np.ones((4, 2, 8, 8))}, r"kernel \(8, 8\); accepted: up to 7 x 7"),
+        ({"input": MapShape(2, 2, 2)}, "a map of 2 x 2 leaves no output"),
+        ({"padding": (2, 1, 1, 1)}, "padding .* makes the output larger than the input"),
+        ({"padding": (-1, 1, 1, 1)}, "padding .*; accepted: 0 to 6"),
+        ({"place": Place.HEAD}, "place 'head' with weights 'dense'"),
+        ({"source": Source.RESIDENT}, "place 'engine' with weights 'resident'"),
+        ({"place": Place.HEAD, "source": Source.RESIDENT}, "lanes"),
+        ({"lanes": Lanes(1, 1)}, "lanes"),
+        ({"source": Source.LAZY}, "predictor and keep"),
+        ({"keep": 2}, "predictor and keep"),
+    ],
+)
+def test_bad_layers_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(DesignError, match=f"layer 'conv': .*{message}"):
+        _conv(**changes)
+
+
+def _lazy(**changes: object) -> Conv:
+    predictor = LinearPredictor(np.ones((2, 4), np.int64), np.zeros(4, np.int64))
+    return _conv(**({"source": Source.LAZY, "predictor": predictor, "keep": 2} | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep": 0}, "keep is 0; accepted: 1 to 4 filters"),
+        ({"keep": 5}, "keep is 5"),
+        ({"keep": None}, "predictor and keep"),
+        ({"predictor": None}, "predictor and keep"),
+        (
+            {"predictor": LinearPredictor(np.ones((4, 2), np.int64), np.zeros(2, np.int64))},
+            r"predictor is \(4, 2\); accepted: \(channels, filters\) = \(2, 4\)",
+        ),
+    ],
+)
+def test_bad_lazy_layers_are_named(changes: dict[str, object], message: str) -> None:
+    assert _lazy().lazy
+    with pytest.raises(DesignError, match=f"layer 'conv': {message}"):
+        _lazy(**changes)
+
+
+def test_dense_kernels_cover_the_map() -> None:
+    fields = {name: getattr(_conv(), name) for name in Layer.__dataclass_fields__}
+    with pytest.raises(
+        DesignError, match=r"layer 'conv': weights have shape \(4, 2, 3, 3\); accepted: a kernel that covers"
+    ):
+        Dense(**fields)
+
+
+@pytest.mark.parametrize(
+    ("weights", "bias", "message"),
+    [
+        (np.ones((2, 4)), np.zeros(3), r"weights \(2, 4\) and bias \(3,\)"),
+        (np.ones(4), np.zeros(4), r"weights \(4,\)"),
+        (np.full((2, 4), 128), np.zeros(4), "leave the range of int8"),
+        (np.full((2, 4), -129), np.zeros(4), "leave the range of int8"),
+    ],
+)
+def test_bad_predictors_are_refused(weights: np.ndarray, bias: np.ndarray, message: str) -> None:
+    with pytest.raises(DesignError, match=message):
+        LinearPredictor(weights, bias)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (4, 3)])
+def test_bad_lanes_are_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(DesignError, match="lanes"):
+        Lanes(*shape)
+
+
+@pytest.mark.parametrize("setting", ["bus_bytes", "predictor_lanes", "outstanding", "max_burst"])
+def test_bad_engines_are_refused(setting: str) -> None:
+    with pytest.raises(DesignError, match=f"engine: {setting} is 3; accepted: "):
+        Engine(Lanes(1, 1), **{setting: 3})
+
+
+# -- whole designs ----------------------------------------------------------------------------------------------------
+def _swap(design: Design, index: int, **changes: object) -> Design:
+    tail = list(design.tail)
+    tail[index] = replace(tail[index], **changes)  # type: ignore[arg-type]
+    return replace(design, tail=tuple(tail))
+
+
+def test_designs_that_do_not_fit_together_are_refused() -> None:
+    design = digits_like(0)
+    with pytest.raises(DesignError, match="'conv2' occurs twice"):
+        _swap(design, 1, name="conv2")
+    with pytest.raises(DesignError, match=r"layer 'conv3' expects .* but is given"):
+        _swap(design, 0, output_format=IntFormat(7, False, -5))
+    with pytest.raises(DesignError, match="layer 'conv2' expects"):
+        replace(design, head=())
+    with pytest.raises(DesignError, match="no layer is placed on the engine"):
+        replace(design, tail=())
+    with pytest.raises(DesignError, match="layer 'conv2' is placed in 'engine'"):
+        replace(design, head=(*design.head, design.tail[0]), tail=design.tail[1:])
+    with pytest.raises(DesignError, match="layer 'conv3' ends the network with a 2 x 2 map"):
+        replace(design, tail=design.tail[:2])
+    with pytest.raises(DesignError, match="'two words' is not an identifier"):
+        replace(design, name="two words")
+    with pytest.raises(DesignError, match="layer 'dense' ends the network with a 1 x 1 map"):
+        _swap(design, 2, shift=np.full(10, 5), output_format=UINT8)
+    with pytest.raises(DesignError, match="layer 'conv2' is not requantised"):
+        _swap(design, 0, shift=None, output_format=IntFormat(48, True, 0))
+
+
+def test_what_a_design_knows_of_its_layers() -> None:
+    design = digits_like(0)
+    assert [layer.name for layer in design.layers] == ["conv1", "conv2", "conv3", "dense"]
+    assert [layer.name for layer in design.lazy_layers] == ["conv2", "conv3"]
+    assert design.outputs == 10
+    assert design.output_format == design.tail[-1].output_format
+    assert (design.engine.lanes.multipliers, design.tail[1].strength_high) == (32, 16 * 255)
+
+
+def test_fingerprint_sees_every_part() -> None:
+    design = digits_like(0)
+    layer = design.tail[0]
+    weights, bias = layer.weights.copy(), layer.bias.copy()
+    weights[3, 2, 1, 0] ^= 1
+    bias[5] += 1
+    assert layer.predictor is not None
+    predictor = LinearPredictor(layer.predictor.weights, layer.predictor.bias + 1)
+    others = [
+        digits_like(1),
+        replace(design, name="other"),
+        replace(design, engine=Engine(Lanes(8, 8))),
+        _swap(design, 0, weights=weights),
+        _swap(design, 0, bias=bias),
+        _swap(design, 0, keep=3),
+        _swap(design, 0, predictor=predictor),
+    ]
+    prints = {d.fingerprint for d in [design, *others]}
+    assert len(prints) == 1 + len(others)
+    assert all(0 <= value < 1 << 64 for value in prints)
+    assert digits_like(0).fingerprint == design.fingerprint
+
+
+def test_fingerprint_does_not_depend_on_how_arrays_were_given() -> None:
+    design = digits_like(0)
+    layer = design.tail[0]
+    fortran = np.asfortranarray(layer.weights.astype(np.int8))
+    assert _swap(design, 0, weights=fortran, taps=None).fingerprint == design.fingerprint

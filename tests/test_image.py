@@ -1,0 +1,199 @@
+"""The weight image: its bytes, what a fetch costs, and what happens to bytes that are not an image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hw import image
+from hw.design import Conv, Design, DesignError, Engine, IntFormat, Lanes, MapShape, Place, Source
+from tests import brute
+from tests.designs import LOGITS, digits_like, random_design
+
+
+def _tiny(bus_bytes: int = 4) -> Design:
+    """Two filters over three channels of 2 x 2 taps, of which channel 1 keeps one and channel 2 three."""
+    taps = np.ones((3, 2, 2), np.bool_)
+    taps[1] = [[False, False], [True, False]]
+    taps[2, 0, 1] = False
+    weights = (np.arange(1, 25).reshape(2, 3, 2, 2) - 12) * taps
+    layer = Conv(
+        name="only",
+        input=MapShape(3, 2, 2),
+        input_format=IntFormat(8, True, 0),
+        weights=weights,
+        weight_bits=8,
+        bias=np.zeros(2, np.int64),
+        output_format=LOGITS,
+        shift=None,
+        place=Place.ENGINE,
+        source=Source.DENSE,
+        taps=taps,
+    )
+    return Design("tiny", layer.input, layer.input_format, (), (layer,), Engine(Lanes(1, 1), bus_bytes))
+
+
+def test_bytes_by_hand() -> None:
+    design = _tiny()
+    data = image.build(design)
+    assert len(data) == 64 + 2 * 8
+    assert data[:8] == b"PENSTOCK"
+    assert data[8:16] == bytes([1, 0, 0, 0, 4, 0, 0, 0])
+    assert data[16:24] == design.fingerprint.to_bytes(8, "little")
+    assert data[24:64] == bytes([80]) + bytes(39)
+    # channel 0: -11 -10 -9 -8; channel 1: -5; channel 2: -3, -1, 0. And the second filter, 12 above.
+    assert np.frombuffer(data[64:], np.int8).tolist() == [-11, -10, -9, -8, -5, -3, -1, 0, 1, 2, 3, 4, 7, 9, 11, 12]
+
+
+@pytest.mark.parametrize(
+    ("bus_bytes", "present", "words"),
+    [
+        (4, [True, True, True], 2),
+        (4, [True, False, False], 1),
+        (4, [False, True, False], 1),
+        (4, [False, True, True], 1),
+        (4, [True, False, True], 2),
+        (4, [False, False, False], 0),
+        (8, [False, True, False], 1),
+        (16, [True, True, True], 1),
+        (16, [False, False, False], 0),
+    ],
+)
+def test_words_by_hand(bus_bytes: int, present: list[bool], words: int) -> None:
+    (record,) = image.layout(_tiny(bus_bytes))
+    assert record.words(np.array([present])).tolist() == [words]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_layout_and_words_equal_a_set_of_words(seed: int) -> None:
+    design = random_design(seed)
+    bus = design.engine.bus_bytes
+    rng = np.random.default_rng(seed)
+    end = image.HEADER_BYTES
+    for layer, record in zip(design.tail, image.layout(design), strict=True):
+        taps = brute.kept(layer)
+        assert (record.name, record.offset, record.filters) == (layer.name, end, layer.filters)
+        assert record.offset % bus == record.stride % bus == 0
+        assert 0 <= record.stride - len(taps) < bus
+        for channel in range(layer.input.channels):
+            run = [i for i, tap in enumerate(taps) if tap[0] == channel]
+            assert list(range(*record.channel_offset[channel : channel + 2])) == run
+        present = rng.random((20, layer.input.channels)) < rng.random((20, 1))
+        present[0], present[1] = True, False
+        expected = [len(brute.needed_words(layer, bus, set(np.flatnonzero(row)))) for row in present]
+        assert record.words(present).tolist() == expected
+        assert expected[0] * bus == record.stride
+        end = record.end
+    assert len(image.build(design)) == end
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=12), st.sampled_from([4, 8, 64]))
+def test_words_of_any_runs(runs: list[tuple[int, bool]], bus_bytes: int) -> None:
+    offsets = np.concatenate([[0], np.cumsum([length for length, _ in runs])])
+    stride = -(-int(offsets[-1]) // bus_bytes) * bus_bytes
+    record = image.RecordLayout("x", 64, stride, 1, offsets, bus_bytes)
+    words = {
+        byte // bus_bytes
+        for start, stop, (_, present) in zip(offsets[:-1], offsets[1:], runs, strict=True)
+        if present
+        for byte in range(start, stop)
+    }
+    assert record.words(np.array([[present for _, present in runs]])).tolist() == [len(words)]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_weights_come_back_from_the_image(seed: int) -> None:
+    design = random_design(seed)
+    data = image.build(design)
+    for layer, record in zip(design.tail, image.layout(design), strict=True):
+        table = np.frombuffer(data[record.offset : record.end], np.int8).reshape(layer.filters, record.stride)
+        back = np.zeros_like(layer.weights)
+        for position, tap in enumerate(brute.kept(layer)):
+            back[(slice(None), *tap)] = table[:, position]
+        assert np.array_equal(back, layer.weights)
+        assert not table[:, record.channel_offset[-1] :].any()
+
+
+def test_the_default_networks_size() -> None:
+    design = digits_like(0)
+    assert [(r.offset, r.stride, r.filters) for r in image.layout(design)] == [
+        (64, 144, 32),
+        (64 + 4608, 288, 64),
+        (64 + 4608 + 18432, 256, 10),
+    ]
+    assert image.build(design) == image.build(digits_like(0))
+
+
+def test_wrong_shape_of_present_is_refused() -> None:
+    (record,) = image.layout(_tiny())
+    with pytest.raises(ValueError, match=r"layer 'only': present has shape \(1, 2\); expected \(frames, 3\)"):
+        record.words(np.ones((1, 2), np.bool_))
+
+
+def test_an_image_beyond_the_address_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "ADDRESS_BITS", 6)
+    with pytest.raises(DesignError, match="layer 'only': the weight image reaches 80 bytes; accepted: less than 64"):
+        image.layout(_tiny())
+
+
+# -- manifest ---------------------------------------------------------------------------------------------------------
+def test_manifest_describes_the_image() -> None:
+    design = digits_like(0)
+    data = image.build(design)
+    listing = image.manifest(design)
+    assert listing == image.manifest(design, data)
+    read = json.loads(listing.to_json())
+    assert read["sha256"] == hashlib.sha256(data).hexdigest()
+    assert int(read["fingerprint"], 16) == design.fingerprint
+    assert (read["design"], read["version"], read["bus_bytes"], read["total_bytes"]) == ("digits_like", 1, 4, len(data))
+    assert [(x["name"], x["source"]) for x in read["layers"]] == [
+        ("conv2", "lazy"),
+        ("conv3", "lazy"),
+        ("dense", "dense"),
+    ]
+    for entry, layer in zip(read["layers"], design.tail, strict=True):
+        end = entry["offset"] + entry["stride"] * entry["filters"]
+        assert entry["sha256"] == hashlib.sha256(data[entry["offset"] : end]).hexdigest()
+        assert entry["order"] == list(range(layer.filters))
+        first = np.frombuffer(data[entry["offset"] :][: entry["channel_offsets"][1]], np.int8)
+        assert np.array_equal(first, layer.weights[0, 0].ravel())
+
+
+# -- header -----------------------------------------------------------------------------------------------------------
+def test_header_comes_back() -> None:
+    design = _tiny(16)
+    data = image.build(design)
+    assert image.read_header(data) == image.Header(1, 16, design.fingerprint, 64 + 2 * 16)
+    assert image.read_header(data[:64]) == image.check(data, design)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "has 0 bytes; expected at least its header of 64"),
+        (image.MAGIC, "has 8 bytes"),
+        (b"\x7fELF" + bytes(60), r"starts with b'\\x7fELF.*expected b'PENSTOCK'"),
+        (image.MAGIC + b"\x02" + bytes(55), "version 2; accepted: 1"),
+    ],
+)
+def test_bytes_that_are_no_image_are_refused(data: bytes, message: str) -> None:
+    with pytest.raises(image.ImageError, match=message):
+        image.read_header(data)
+
+
+def test_an_image_of_another_design_or_size_is_refused() -> None:
+    design = _tiny()
+    data = image.build(design)
+    with pytest.raises(image.ImageError, match="has 79 bytes; its header says 80"):
+        image.check(data[:-1], design)
+    weights = design.tail[0].weights.copy()
+    weights[0, 0, 0, 0] += 1
+    other = replace(design, tail=(replace(design.tail[0], weights=weights),))
+    with pytest.raises(image.ImageError, match=f"fingerprint {design.fingerprint:016x}; 'tiny' has"):
+        image.check(data, other)
