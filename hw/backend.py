@@ -67,11 +67,14 @@ class PenstockBackend(FPGABackend):
         self.writer.write_hls(model)
         return True
 
-    def compile(self, model: Any) -> str:
-        """Build the emitted RTL for simulation; gives the path of the shared library, as hls4ml expects."""
+    def compile(self, model: Any) -> None:
+        """Build the emitted RTL for simulation.
+
+        hls4ml loads the library whose name it is given here; the simulator has loaded its own, so there is no name
+        (to the loader that means the running program, and changes nothing).
+        """
         config = model.config
         model.penstock.compile(Path(config.get_output_dir()), config.get_config_value("Simulator"))
-        return str(model.penstock.simulator.library)
 
     def predict(
         self, model: Any, x: NDArray[np.floating], keep: Mapping[str, int] | None = None

@@ -7,7 +7,8 @@ Per layer, under ``hls_config["LayerName"][<name of the ONNX node>]``; every opt
   (external memory, every filter).
 - ``Keep``: filters that a lazy layer computes per frame after reset, as a number (int) or a share (float up to 1.0).
 - ``Predictor``: what tells which filters matter, for lazy layers: an ``.npz`` file with integer arrays
-  ``<layer>.weights`` (input channels, filters) and ``<layer>.bias`` (filters,), or a `hw.design.LinearPredictor`.
+  ``<layer>.weights`` (input channels, filters) and ``<layer>.bias`` (filters,), or an object with such `weights` and
+  `bias`, as `hw.design.LinearPredictor` is.
 - ``FilterLanes`` and ``PixelLanes`` (a power of two): the multipliers of a head stage.
 
 What is left out: a convolution before any engine layer, with less than 4 KiB of weights, is a head stage; the last
@@ -26,17 +27,30 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from hw.design import DesignError, Engine, Lanes, LinearPredictor, Place, Source
+from hw.design import DesignError, Engine, IntArray, Lanes, LinearPredictor, Place, Source
 
 AUTO = "auto"  # the value of an option that is left to the backend
 HEAD_WEIGHT_BYTES = 4096  # a convolution with fewer bytes of weights streams in the head, if nothing else is said
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+
+@runtime_checkable
+class FittedPredictor(Protocol):
+    """Integer `weights` (input channels, filters) and `bias` (filters,) of a linear predictor."""
+
+    @property
+    def weights(self) -> IntArray:
+        """Within int8."""
+
+    @property
+    def bias(self) -> IntArray:
+        """At the scores' scale."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +85,17 @@ def _source(value: object) -> Source | None:
     return Source(value) if isinstance(value, str) and value in tuple(Source) else None
 
 
-def _predictor(value: object) -> Path | LinearPredictor | None:
+def _predictor(value: object) -> Path | FittedPredictor | None:
     if isinstance(value, str | os.PathLike):
         return Path(value)
-    return value if isinstance(value, LinearPredictor) else None
+    return value if isinstance(value, FittedPredictor) else None
 
 
 PLACE = Knob("place", "head or engine", _place)
 WEIGHTS = Knob("weights", "resident, lazy or dense", _source)
 KEEP = Knob("keep", "a number of filters (int, at least 1) or a share of them (float, above 0.0 up to 1.0)", _keep)
-PREDICTOR: Knob[Path | LinearPredictor] = Knob(
-    "predictor", "the path of an .npz file, or a hw.design.LinearPredictor", _predictor
+PREDICTOR: Knob[Path | FittedPredictor] = Knob(
+    "predictor", "the path of an .npz file, or an object with arrays weights and bias", _predictor
 )
 FILTER_LANES = Knob("filter_lanes", "an int of at least 1", _integer)
 PIXEL_LANES = Knob("pixel_lanes", "a power of two", _power_of_two)
@@ -116,7 +130,7 @@ class LayerOptions:
     place: Place | None = None
     weights: Source | None = None
     keep: int | float | None = None
-    predictor: Path | LinearPredictor | None = None
+    predictor: Path | FittedPredictor | None = None
     filter_lanes: int | None = None
     pixel_lanes: int | None = None
 
@@ -196,10 +210,21 @@ def kept_filters(layer: str, keep: int | float | None, filters: int) -> int:
     return keep
 
 
-def load_predictor(layer: str, predictor: Path | LinearPredictor) -> LinearPredictor:
-    """The predictor of `layer`: itself, or the arrays ``<layer>.weights`` and ``<layer>.bias`` of an ``.npz`` file."""
-    if isinstance(predictor, LinearPredictor):
-        return predictor
+def load_predictor(layer: str, predictor: Path | FittedPredictor) -> LinearPredictor:
+    """The predictor of `layer`: a given one, or the arrays ``<layer>.weights`` and ``<layer>.bias`` of an ``.npz``."""
+    weights, bias = (
+        (predictor.weights, predictor.bias) if isinstance(predictor, FittedPredictor) else _load(layer, predictor)
+    )
+    for name, array in (("weights", weights), ("bias", bias)):
+        if not np.issubdtype(array.dtype, np.integer):
+            raise DesignError(f"layer '{layer}': predictor {name} are {array.dtype}; accepted: integers")
+    try:
+        return LinearPredictor(weights=weights, bias=bias)
+    except DesignError as error:
+        raise DesignError(f"layer '{layer}': {error}") from None
+
+
+def _load(layer: str, predictor: Path) -> tuple[IntArray, IntArray]:
     where = f"layer '{layer}': predictor file '{predictor}'"
     try:
         with np.load(predictor, allow_pickle=False) as archive:
@@ -212,6 +237,4 @@ def load_predictor(layer: str, predictor: Path | LinearPredictor) -> LinearPredi
         name = f"{layer}.{part}"
         if name not in arrays:
             raise DesignError(f"{where} has no array '{name}'; found: {', '.join(arrays) or 'none'}")
-        if not np.issubdtype(arrays[name].dtype, np.integer):
-            raise DesignError(f"{where}: array '{name}' is {arrays[name].dtype}; accepted: integers")
-    return LinearPredictor(weights=arrays[f"{layer}.weights"], bias=arrays[f"{layer}.bias"])
+    return arrays[f"{layer}.weights"], arrays[f"{layer}.bias"]

@@ -20,6 +20,8 @@ from qonnx.util.cleanup import cleanup_model
 
 from hw.design import DesignError
 from hw.passes.check_layers import BATCH_NORM, SUPPORTED
+from hw.pipeline import BACKEND_NAME
+from hw.plugin import ensure_registered
 
 OPERATORS = (
     *("Quant", "IntQuant", "Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool"),
@@ -78,13 +80,14 @@ def convert(
 
     `hls_config` and `options` are those of ``hls4ml.converters.convert_from_onnx_model``.
     """
+    ensure_registered()
     model = prepare(source)
     with redirect_stdout(StringIO()):
         return hls4ml.converters.convert_from_onnx_model(
             model,
             output_dir=str(output_dir),
             project_name=project_name,
-            backend="Penstock",
+            backend=BACKEND_NAME,
             hls_config=hls_config,
             **options,
         )

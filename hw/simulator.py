@@ -35,10 +35,6 @@ class Run(Protocol):
 class Simulator(Protocol):
     """A live accelerator in simulation."""
 
-    @property
-    def library(self) -> Path:
-        """The shared library that was built."""
-
     def run(self, frames: IntArray, keep: Mapping[str, int] | None = None) -> Run:
         """Run integer frames (n, c, h, w); `keep` sets the filters that named lazy layers compute."""
 
