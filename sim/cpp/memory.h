@@ -1,0 +1,70 @@
+// External memory behind an AXI4 read port: fixed latency, in order, one beat per cycle.
+//
+// The timing is defined in sim/memory.py (FixedLatency); this file follows it to the letter.
+#ifndef PEN_MEMORY_H
+#define PEN_MEMORY_H
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "random.h"
+
+namespace pen {
+
+struct MemoryTiming {
+    int64_t latency;      // cycles from the request's handshake to its first beat, at least 1
+    int64_t outstanding;  // bursts in service at a time, at least 1
+    int64_t gap_every;    // beats between gaps; 0: no gaps
+    int64_t gap_cycles;   // idle cycles of a gap
+};
+
+struct ReadRequest {
+    uint64_t address;
+    unsigned length;  // beats less one
+    unsigned size;    // log2 of bytes per beat
+    unsigned burst;
+};
+
+class Memory {
+public:
+    Memory(MemoryTiming timing, uint64_t base, const uint8_t* image, size_t bytes, unsigned bus_bytes, Stall request_stall,
+           Stall data_stall);
+
+    // What the port shows in cycle `now`; called once at the start of each cycle.
+    void begin(int64_t now);
+    bool request_ready() const { return request_ready_; }
+    bool data_valid() const { return data_valid_; }
+    bool data_last() const;
+    const uint8_t* data() const;
+
+    // What happened at the end of cycle `now`; the beat first, then the request. Throws Failure for an illegal request.
+    void take_beat(int64_t now);
+    void accept(int64_t now, const ReadRequest& request);
+
+    int64_t bytes_read() const { return bytes_read_; }
+
+private:
+    struct Burst {
+        uint64_t offset;        // of the next beat in the image
+        unsigned left;          // beats
+        int64_t earliest;       // cycle from which its first beat may be offered; -1: not in service yet
+    };
+
+    MemoryTiming timing_;
+    uint64_t base_;
+    std::vector<uint8_t> image_;
+    unsigned bus_bytes_;
+    Stall request_stall_, data_stall_;
+    std::deque<Burst> bursts_;
+    int64_t next_beat_ = 0;  // earliest cycle of any beat
+    int64_t beats_ = 0;
+    int64_t bytes_read_ = 0;
+    bool request_ready_ = false;
+    bool data_valid_ = false;
+};
+
+}  // namespace pen
+
+#endif

