@@ -29,6 +29,7 @@ from hw.design import (
     Source,
 )
 from hw.frames import Layout, frame_shape
+from hw.graph import label
 from hw.options import (
     HEAD_WEIGHT_BYTES,
     LayerOptions,
@@ -37,7 +38,6 @@ from hw.options import (
     layer_options,
     load_predictor,
 )
-from hw.passes.check_layers import label
 from hw.quantisers import ActivationGrid, ConstantQuantizer, FloatArray, activation_grid
 
 HEAD_LANES = (2, 4)  # filters and pixels of a head stage, if nothing else is said

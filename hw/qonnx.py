@@ -19,7 +19,7 @@ from qonnx.transformation.gemm_to_matmul import GemmToMatMul
 from qonnx.util.cleanup import cleanup_model
 
 from hw.design import DesignError
-from hw.passes.check_layers import BATCH_NORM, SUPPORTED
+from hw.graph import BATCH_NORM, SUPPORTED
 from hw.pipeline import BACKEND_NAME
 from hw.plugin import ensure_registered
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from hls4ml.model.quantizers import Quantizer
-from hls4ml.model.types import FixedPrecisionType, RoundingMode, SaturationMode
 from numpy.typing import ArrayLike, NDArray
 
 from hw.design import IntArray, IntFormat
@@ -26,27 +25,24 @@ def exponents_of(scale: ArrayLike) -> IntArray | None:
     return exponent.astype(np.int64) - 1
 
 
-class ConstantQuantizer(Quantizer):  # type: ignore[misc, unused-ignore]  # hls4ml has no types
+class ConstantQuantizer:
     """The grid of a constant that has been folded: signed integers of `bits` bits times ``2**exponents``.
 
     `exponents` is (1,) or one per filter. The data it is attached to lies on the grid already, so calling it changes
-    nothing, whatever layout hls4ml has brought the data into.
+    nothing, whatever layout hls4ml has brought the data into. To hls4ml it is a quantiser: a call, `bits`, `hls_type`.
     """
 
     def __init__(self, bits: int, exponents: IntArray) -> None:
+        from hls4ml.model.types import FixedPrecisionType
+
         low, high = int(exponents.min()), int(exponents.max())
-        integer = bits + high
-        precision = FixedPrecisionType(integer - low, integer, True, RoundingMode.RND_CONV, SaturationMode.SAT)
-        super().__init__(bits, precision)
+        self.bits = bits
         self.exponents = exponents
+        self.hls_type = FixedPrecisionType(bits + high - low, bits + high, True, "RND_CONV", "SAT")
 
     def __call__(self, data: FloatArray) -> FloatArray:
         """Return `data` itself."""
         return data
-
-    def serialize_state(self) -> dict[str, object]:
-        """State from which hls4ml's serialisation rebuilds the object."""
-        return {"bits": self.bits, "exponents": self.exponents.tolist()}
 
 
 @dataclass(frozen=True)
@@ -63,12 +59,11 @@ class ActivationGrid:
         return ActivationGrid(IntFormat(self.format.bits - 1, False, self.format.exponent), False)
 
 
-def activation_grid(precision: object) -> ActivationGrid | None:
-    """The grid of a fixed-point type that rounds half to even and saturates; None for any other type."""
-    if not isinstance(precision, FixedPrecisionType) or precision.rounding_mode is not RoundingMode.RND_CONV:
-        return None
-    if precision.saturation_mode not in (SaturationMode.SAT, SaturationMode.SAT_SYM):
+def activation_grid(precision: Any) -> ActivationGrid | None:
+    """The grid of one of hls4ml's types that rounds half to even and saturates; None for any other type."""
+    rounding, saturation = (str(getattr(precision, f"{mode}_mode", None)) for mode in ("rounding", "saturation"))
+    if rounding != "RND_CONV" or saturation not in ("SAT", "SAT_SYM"):
         return None
     bits, integer = math.ceil(precision.width), math.ceil(precision.integer)
-    narrow = bool(precision.signed) and precision.saturation_mode is SaturationMode.SAT_SYM
+    narrow = bool(precision.signed) and saturation == "SAT_SYM"
     return ActivationGrid(IntFormat(bits, bool(precision.signed), integer - bits), narrow)

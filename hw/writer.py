@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hls4ml.writer.writers import Writer
 
+class PenstockWriter:
+    """SystemVerilog, weight image and manifest, under the folder `output_dir` of the conversion.
 
-class PenstockWriter(Writer):  # type: ignore[misc, unused-ignore]  # hls4ml has no types
-    """SystemVerilog, weight image and manifest, under the folder `output_dir` of the conversion."""
+    hls4ml asks of a writer `write_hls` and nothing else.
+    """
 
     def write_hls(self, model: Any) -> None:
         """Emit the design of a `ModelGraph` (the method's name is hls4ml's)."""

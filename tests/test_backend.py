@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -244,6 +247,24 @@ def test_channels_first_inputs_are_transposed() -> None:
 
 def test_conversion_is_deterministic(digits: ModelProto) -> None:
     assert lowered(digits).fingerprint == lowered(digits).fingerprint
+
+
+@pytest.mark.parametrize("module", ["hls4ml", "hw.lower", "hw.passes.fold_constants", "hw.qonnx", "hw.writer"])
+def test_the_backend_is_there_whatever_is_imported_first(module: str) -> None:
+    script = (
+        f"import {module}\n"
+        "from hls4ml.backends import get_available_backends\n"
+        "from hls4ml.model.optimizer import get_available_passes\n"
+        "from hw import pipeline as p\n"
+        "assert set(p.CHECK_PASSES + p.LOWER_PASSES + p.WRITE_PASSES) <= set(get_available_passes())\n"
+        "print(*get_available_backends())\n"
+    )
+    if not any(point.name == "penstock" for point in entry_points(group="hls4ml.backends")):
+        pytest.skip("the package is not installed")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "penstock" in done.stdout
+    assert "WARN" not in done.stdout
 
 
 # -- options ----------------------------------------------------------------------------------------------------------

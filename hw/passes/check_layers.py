@@ -8,15 +8,7 @@ from typing import Any
 from hls4ml.model.optimizer import ModelOptimizerPass
 
 from hw.design import DesignError
-
-SUPPORTED = (
-    "Conv (2-D, one group, no dilation), MatMul and Gemm with constant weights, Add of a constant bias, Relu, Quant, "
-    "MaxPool (2 x 2 or 4 x 4 with the same stride), Flatten, Reshape, Transpose"
-)
-
-BATCH_NORM = (
-    "cannot be folded exactly into quantised weights: merge it before quantisation (brevitas.nn.utils.merge_bn)"
-)
+from hw.graph import BATCH_NORM, SUPPORTED, constant, label
 
 
 class CheckLayers(ModelOptimizerPass):
@@ -45,23 +37,6 @@ def check(model: Any) -> bool:
                     "accepted: a chain of layers without branches"
                 )
     return False
-
-
-def label(node: Any) -> str:
-    """The layer's class as its author knows it."""
-    if node.class_name == "Activation":
-        return str(node.get_attr("activation"))
-    return str(node.get_attr("class_name", node.class_name))
-
-
-def constant(node: Any) -> bool:
-    """Whether the node's value is known at conversion: a constant, or a constant that is quantised."""
-    if node.class_name == "Constant":
-        return True
-    if node.class_name != "Quant":
-        return False
-    source = node.get_input_node(node.inputs[0])
-    return source is not None and constant(source)
 
 
 def _any(_: Any) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 from hls4ml.model.optimizer import OptimizerPass
 
 from hw.design import DesignError, IntArray
-from hw.passes.check_layers import constant
-from hw.passes.read_quantisers import describe, role
+from hw.graph import constant, describe, role
 from hw.quantisers import ConstantQuantizer, FloatArray, exponents_of
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hls4ml.model.optimizer import ModelOptimizerPass
 
 from hw.design import MAX_LAYER_BITS, DesignError
-from hw.passes.check_layers import constant
+from hw.graph import constant, describe, role
 from hw.quantisers import FloatArray, exponents_of
 
 MAX_BIAS_BITS = 32
@@ -43,22 +43,6 @@ def read(model: Any) -> bool:
         if not source.get_output_nodes():
             model.remove_node(source)
     return bool(used)
-
-
-def describe(node: Any) -> str:
-    """Who a quantiser belongs to, as the opening of a message."""
-    users = node.get_output_nodes()
-    if constant(node) and users:
-        return f"layer '{users[0].name}': quantiser '{node.name}' of its {role(node)}"
-    source = node.get_input_node(node.inputs[0])
-    return f"layer '{source.name}': quantiser '{node.name}' of its output"
-
-
-def role(node: Any) -> str:
-    """Whether a constant is used as `weights` or as `bias`."""
-    user = next(iter(node.get_output_nodes()), None)
-    weighted = user is not None and user.class_name in ("Conv", "MatMul") and user.inputs[1] in node.outputs
-    return "weights" if weighted else "bias"
 
 
 def _check(node: Any, who: str) -> None:
