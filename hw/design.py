@@ -255,7 +255,8 @@ class Layer:
                 self._refuse(f"output has {self.output_format.bits} bits", f"2 to {MAX_LAYER_BITS}")
         elif self.output_format.bits < self.accumulator_bits or not self.output_format.signed:
             self._refuse(
-                f"accumulators of {self.accumulator_bits} bits leave as {self.output_format}", "a signed format that holds them"
+                f"accumulators of {self.accumulator_bits} bits leave as {self.output_format}",
+                "a signed format that holds them",
             )
         if self.accumulator_bits > ACCUMULATOR_LIMIT:
             self._refuse(f"accumulators need {self.accumulator_bits} bits", f"at most {ACCUMULATOR_LIMIT}")
@@ -263,14 +264,21 @@ class Layer:
 
     def _verify_place(self) -> None:
         if (self.place is Place.HEAD) != (self.source is Source.RESIDENT):
-            self._refuse(f"place '{self.place}' with weights '{self.source}'", "head with resident, engine with lazy or dense")
+            self._refuse(
+                f"place '{self.place}' with weights '{self.source}'", "head with resident, engine with lazy or dense"
+            )
         if (self.place is Place.HEAD) != (self.lanes is not None):
-            self._refuse("lanes are given for an engine layer or missing for a head stage", "lanes for head stages only")
+            self._refuse(
+                "lanes are given for an engine layer or missing for a head stage", "lanes for head stages only"
+            )
         if self.lazy != (self.predictor is not None) or self.lazy != (self.keep is not None):
-            self._refuse("predictor and keep do not go with the weights' source", "both for lazy layers, neither for others")
+            self._refuse(
+                "predictor and keep do not go with the weights' source", "both for lazy layers, neither for others"
+            )
         if self.predictor is not None and self.predictor.weights.shape != (self.input.channels, self.filters):
             self._refuse(
-                f"predictor is {self.predictor.weights.shape}", f"(channels, filters) = {(self.input.channels, self.filters)}"
+                f"predictor is {self.predictor.weights.shape}",
+                f"(channels, filters) = {(self.input.channels, self.filters)}",
             )
         if self.keep is not None and not 1 <= self.keep <= self.filters:
             self._refuse(f"keep is {self.keep}", f"1 to {self.filters} filters")
@@ -319,11 +327,16 @@ class Conv(Layer):
         if self.weights.ndim == 4 and max(self.kernel) > MAX_KERNEL:
             self._refuse(f"kernel {self.kernel}", f"up to {MAX_KERNEL} x {MAX_KERNEL}")
         if min(self.output.height, self.output.width) < 1:
-            self._refuse(f"a map of {self.input.height} x {self.input.width} leaves no output", "a map at least as large as the kernel")
+            self._refuse(
+                f"a map of {self.input.height} x {self.input.width} leaves no output",
+                "a map at least as large as the kernel",
+            )
         # Outputs are anchored at input pixels (the window walks the flat input map), so each needs one.
         rows, columns = ((n - 1) * self.strides + 1 for n in self.grid)
         if rows > self.input.height or columns > self.input.width:
-            self._refuse(f"padding {self.padding} makes the output larger than the input", "padding up to the kernel's 'same'")
+            self._refuse(
+                f"padding {self.padding} makes the output larger than the input", "padding up to the kernel's 'same'"
+            )
         if max(self.padding) >= MAX_KERNEL or min(self.padding) < 0:
             self._refuse(f"padding {self.padding}", f"0 to {MAX_KERNEL - 1}")
         super().verify()
@@ -404,7 +417,9 @@ class Design:
         if not self.name.isidentifier():
             raise DesignError(f"design name '{self.name}' is not an identifier")
         if not self.tail:
-            raise DesignError(f"design '{self.name}': no layer is placed on the engine; accepted: at least the last one")
+            raise DesignError(
+                f"design '{self.name}': no layer is placed on the engine; accepted: at least the last one"
+            )
         shape, number = self.input, self.input_format
         names: set[str] = set()
         for layer, place in [(x, Place.HEAD) for x in self.head] + [(x, Place.ENGINE) for x in self.tail]:
@@ -412,13 +427,17 @@ class Design:
                 raise DesignError(f"layer '{layer.name}' occurs twice")
             names.add(layer.name)
             if layer.place is not place:
-                raise DesignError(f"layer '{layer.name}' is placed in '{layer.place}' but stands among the {place} layers")
+                raise DesignError(
+                    f"layer '{layer.name}' is placed in '{layer.place}' but stands among the {place} layers"
+                )
             if (layer.input, layer.input_format) != (shape, number):
                 raise DesignError(
                     f"layer '{layer.name}' expects {layer.input}, {layer.input_format} but is given {shape}, {number}"
                 )
             if layer.shift is None and layer is not self.tail[-1]:
-                raise DesignError(f"layer '{layer.name}' is not requantised; only the last layer may leave accumulators")
+                raise DesignError(
+                    f"layer '{layer.name}' is not requantised; only the last layer may leave accumulators"
+                )
             shape, number = layer.output, layer.output_format
         if (shape.height, shape.width) != (1, 1) or self.tail[-1].shift is not None:
             raise DesignError(

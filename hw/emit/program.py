@@ -1,0 +1,295 @@
+"""The layer program: parameters and tables of pen_engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from hw.design import Design, Layer
+from hw.emit.bits import Table, array, clog2, field, index_bits, pack, power_of_two, table
+from hw.emit.geometry import Geometry
+from hw.emit.stage import MIN_ACC_BITS
+from hw.image import RecordLayout, layout
+
+SHIFT_BITS = 5
+
+
+@dataclass(frozen=True)
+class Program:
+    """The tail of `design` as the engine reads it."""
+
+    design: Design
+
+    # -- sizes that all steps share ---------------------------------------------------------------------------------------
+    @property
+    def steps(self) -> tuple[Layer, ...]:
+        return self.design.tail
+
+    @property
+    def pixels(self) -> int:
+        return self.design.engine.lanes.pixels
+
+    @property
+    def bus_bytes(self) -> int:
+        return self.design.engine.bus_bytes
+
+    @cached_property
+    def geometries(self) -> tuple[Geometry, ...]:
+        return tuple(Geometry(layer, self.pixels) for layer in self.steps)
+
+    @cached_property
+    def records(self) -> tuple[RecordLayout, ...]:
+        return layout(self.design)
+
+    @cached_property
+    def coord_bits(self) -> int:
+        return max(g.coord_bits for g in self.geometries)
+
+    @cached_property
+    def pixel_bits(self) -> int:
+        return max(g.pixel_bits for g in self.geometries)
+
+    @cached_property
+    def acc_bits(self) -> int:
+        return max(MIN_ACC_BITS, *(layer.accumulator_bits for layer in self.steps))
+
+    @cached_property
+    def max_taps(self) -> int:
+        return max(len(g.taps) for g in self.geometries)
+
+    @cached_property
+    def record_words(self) -> int:
+        return power_of_two(max(2, *(record.stride // self.bus_bytes for record in self.records)))
+
+    @cached_property
+    def index_bits(self) -> int:
+        return max(max(layer.input.channels, layer.filters) for layer in self.steps).bit_length()
+
+    @cached_property
+    def region_words(self) -> int:
+        """Words of one region of the map memory: the largest map that one step leaves for the next."""
+        return max([1, *(g.words * g.layer.input.channels for g in self.geometries[1:])])
+
+    @cached_property
+    def word_bits(self) -> int:
+        inputs = self.geometries[0].words * self.steps[0].input.channels
+        return max(2, clog2(inputs) + 1, clog2(self.region_words) + 1)
+
+    @property
+    def predict_lanes(self) -> int:
+        return self.design.engine.predictor_lanes
+
+    @cached_property
+    def score_bits(self) -> int:
+        """Signed width that no score can leave, for the largest strengths that the formats allow."""
+        return max([4, *(x.predictor.score_bits(x.strength_high) for x in self.steps if x.predictor is not None)])
+
+    @cached_property
+    def strength_bits(self) -> int:
+        return max(layer.strength_high.bit_length() for layer in self.steps)
+
+    def score_words(self, layer: Layer) -> int:
+        return -(-layer.filters // self.predict_lanes)
+
+    def bases(self, sizes: list[int]) -> list[int]:
+        """Where each step's rows begin in a table that all share."""
+        return [sum(sizes[:i]) for i in range(len(sizes))]
+
+    @cached_property
+    def tap_sizes(self) -> list[int]:
+        return [len(g.taps) for g in self.geometries]
+
+    @cached_property
+    def channel_sizes(self) -> list[int]:
+        return [layer.input.channels for layer in self.steps]
+
+    @cached_property
+    def filter_sizes(self) -> list[int]:
+        return [layer.filters for layer in self.steps]
+
+    @cached_property
+    def predict_sizes(self) -> list[int]:
+        return [self.score_words(x) * x.input.channels if x.lazy else 0 for x in self.steps]
+
+    @cached_property
+    def bias_sizes(self) -> list[int]:
+        return [self.score_words(x) if x.lazy else 0 for x in self.steps]
+
+    # -- derived widths, as pen_engine derives them --------------------------------------------------------------------------
+    @property
+    def record_bits(self) -> int:
+        return clog2(self.record_words)
+
+    @property
+    def byte_bits(self) -> int:
+        return clog2(2 * self.record_words) + clog2(self.bus_bytes)
+
+    @property
+    def predict_depth(self) -> int:
+        return max(1, sum(self.predict_sizes))
+
+    @property
+    def bias_depth(self) -> int:
+        return max(1, sum(self.bias_sizes))
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Parameters of the instance, as SystemVerilog text; tables are named apart."""
+        engine, first = self.design.engine, self.steps[0]
+        numbers = {
+            "Steps": len(self.steps),
+            "Filters": engine.lanes.filters,
+            "Pixels": self.pixels,
+            "BusBytes": self.bus_bytes,
+            "PredictLanes": self.predict_lanes,
+            "Outstanding": engine.outstanding,
+            "MaxBurst": engine.max_burst,
+            "InChannels": first.input.channels,
+            "InWords": self.geometries[0].words,
+            "InSigned": int(first.input_format.signed),
+            "RegionWords": self.region_words,
+            "MaxChannels": max(self.channel_sizes),
+            "MaxFilters": max(self.filter_sizes),
+            "MaxTaps": self.max_taps,
+            "MaxOutWidth": max(layer.output.width for layer in self.steps),
+            "RecordWords": self.record_words,
+            "AccBits": self.acc_bits,
+            "StrengthBits": self.strength_bits,
+            "ScoreBits": self.score_bits,
+            "CoordBits": self.coord_bits,
+            "PixelBits": self.pixel_bits,
+            "IndexBits": self.index_bits,
+            "WordBits": self.word_bits,
+            "TapDepth": sum(self.tap_sizes),
+            "ChannelDepth": sum(self.channel_sizes),
+            "FilterDepth": sum(self.filter_sizes),
+            "PredictDepth": self.predict_depth,
+            "BiasDepth": self.bias_depth,
+        }
+        return {name: str(value) for name, value in numbers.items()}
+
+    # -- tables ---------------------------------------------------------------------------------------------------------------
+    @property
+    def tables(self) -> dict[str, Table]:
+        """ROM contents by the parameter that names their file."""
+        return {
+            "ProgramFile": table("engine_program", [self._step(i) for i in range(len(self.steps))]),
+            "TapFile": table(
+                "engine_taps", [word for g in self.geometries for word in g.tap_words(self.coord_bits, self.pixel_bits)]
+            ),
+            "ChannelFile": table("engine_channels", [w for i in range(len(self.steps)) for w in self._channels(i)]),
+            "FilterFile": table("engine_filters", [w for i in range(len(self.steps)) for w in self._filters(i)]),
+            "PredictFile": table("engine_predictor", self._predictor() or [field(0, 8 * self.predict_lanes)]),
+            "BiasFile": table("engine_scores", self._bias() or [field(0, self.score_bits * self.predict_lanes)]),
+        }
+
+    def _step(self, i: int) -> tuple[int, int]:
+        """Word `i` of the program: the fields of step_t of pen_engine, in its order."""
+        layer, g, record = self.steps[i], self.geometries[i], self.records[i]
+        coord, pixel = self.coord_bits, self.pixel_bits
+        lane_y, lane_x = g.lanes
+        step_y, step_x = g.steps
+        limit_y, limit_x = g.limits
+        raw = layer.shift is None
+        out = layer.output_format
+        return pack(
+            (
+                field(layer.input.height, coord),
+                field(layer.input.width, coord),
+                array(lane_y, coord),
+                array(lane_x, coord),
+                field(step_y, coord),
+                field(step_x, coord),
+                field(g.windows, pixel),
+                field(len(g.taps) - 1, index_bits(self.max_taps)),
+                field(self.bases(self.tap_sizes)[i], index_bits(sum(self.tap_sizes))),
+                field(int(i == 0), 1),
+                field(int(layer.input_format.signed), 1),
+                field(limit_y, coord),
+                field(limit_x, coord),
+                field(g.log_stride, 1),
+                field(g.log_pool, 2),
+                field(g.out_pixels - 1, pixel),
+                field(0 if raw else out.low, 9),
+                field(0 if raw else out.high, 9),
+                field(int(raw), 1),
+                field(layer.filters, self.index_bits),
+                field(self.bases(self.filter_sizes)[i], index_bits(sum(self.filter_sizes))),
+                field(record.offset, 32),
+                field(record.stride // self.bus_bytes, self.record_bits + 1),
+                field(int(layer.lazy), 1),
+                field(layer.input.channels, self.index_bits),
+                field(self.bases(self.channel_sizes)[i], index_bits(sum(self.channel_sizes))),
+                field(self.score_words(layer) - 1, index_bits(-(-max(self.filter_sizes) // self.predict_lanes))),
+                field(self.bases(self.bias_sizes)[i] if layer.lazy else 0, index_bits(self.bias_depth)),
+            )
+        )
+
+    def _map_base(self, i: int) -> int:
+        """First word of step i's input map, of the tail's input buffer or of one of the two regions."""
+        return 0 if i == 0 else (i - 1) % 2 * self.region_words
+
+    def _channels(self, i: int) -> list[tuple[int, int]]:
+        """Step i's rows of the channel table (channel_t of pen_present)."""
+        layer, g, record = self.steps[i], self.geometries[i], self.records[i]
+        row_bits, run_bits = index_bits(self.predict_depth), self.record_bits + 1
+        words = []
+        for channel, mask in enumerate(g.tap_masks()):
+            start, stop = (int(x) for x in record.channel_offset[channel : channel + 2])
+            row = self.bases(self.predict_sizes)[i] + channel * self.score_words(layer) if layer.lazy else 0
+            words.append(
+                pack(
+                    (
+                        field(self._map_base(i) + channel * g.words, self.word_bits),
+                        field(start, self.byte_bits),
+                        field(mask, self.max_taps),
+                        field(start // self.bus_bytes, run_bits),
+                        field(-(-stop // self.bus_bytes), run_bits),
+                        field(row, row_bits),
+                    )
+                )
+            )
+        return words
+
+    def _filters(self, i: int) -> list[tuple[int, int]]:
+        """Step i's rows of the filter table (filter_t of pen_fetch)."""
+        layer = self.steps[i]
+        last = i == len(self.steps) - 1
+        out_words = 0 if last else self.geometries[i + 1].words
+        base = 0 if last else self._map_base(i + 1)
+        shift = [0] * layer.filters if layer.shift is None else layer.shift.tolist()
+        return [
+            pack(
+                (
+                    field(base + index * out_words, self.word_bits),
+                    field(int(layer.bias[index]), self.acc_bits),
+                    field(int(shift[index]), SHIFT_BITS),
+                )
+            )
+            for index in range(layer.filters)
+        ]
+
+    def _predictor(self) -> list[tuple[int, int]]:
+        """Rows of predictor weights: lazy layer, channel, word of `predict_lanes` filters."""
+        words = []
+        for layer in self.steps:
+            if layer.predictor is None:
+                continue
+            for row in layer.predictor.weights.tolist():
+                words += [array(lanes, 8) for lanes in self._in_lanes(row)]
+        return words
+
+    def _bias(self) -> list[tuple[int, int]]:
+        """Initial scores: lazy layer, word of `predict_lanes` filters."""
+        return [
+            array(lanes, self.score_bits)
+            for layer in self.steps
+            if layer.predictor is not None
+            for lanes in self._in_lanes(layer.predictor.bias.tolist())
+        ]
+
+    def _in_lanes(self, values: list[int]) -> list[list[int]]:
+        """`values` cut into words of `predict_lanes`, the last one filled with zeros."""
+        lanes = self.predict_lanes
+        padded = values + [0] * (-len(values) % lanes)
+        return [padded[i : i + lanes] for i in range(0, len(padded), lanes)]

@@ -1,0 +1,100 @@
+"""Writes an accelerator: library modules, generated top and registers, tables, weight image, manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from hw import image
+from hw.design import Design
+from hw.emit.bits import index_bits
+from hw.emit.program import Program
+from hw.emit.registers import registers
+from hw.emit.stage import Stage
+
+
+@dataclass(frozen=True)
+class Link:
+    """A row stream: `channels` channels of a map in `words` words of `pixels` pixels."""
+
+    channels: int
+    words: int
+    pixels: int
+
+
+def emit(design: Design, folder: Path) -> None:
+    """Write `design` to `folder`, replacing what an earlier call left there; nothing half-written stays behind.
+
+    The folder holds then ``rtl/*.sv``, ``rtl/mem/*.hex``, ``rtl/files.f`` (sources in an order that every tool reads,
+    relative to rtl/), ``weights.bin`` and ``manifest.json``. The same design gives the same bytes.
+    """
+    texts = sources(design)
+    weights = image.build(design)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".emit-") as name:
+        aside = Path(name)
+        for path, text in texts.items():
+            (aside / path).parent.mkdir(parents=True, exist_ok=True)
+            (aside / path).write_text(text)
+        (aside / "weights.bin").write_bytes(weights)
+        (aside / "manifest.json").write_text(image.manifest(design, weights).to_json())
+        if (folder / "rtl").exists():
+            shutil.rmtree(folder / "rtl")
+        for entry in ("rtl", "weights.bin", "manifest.json"):
+            os.replace(aside / entry, folder / entry)
+
+
+def sources(design: Design) -> dict[str, str]:
+    """Every text of the accelerator's rtl folder, by path below `folder` of `emit`."""
+    stages, program = _stages(design), Program(design)
+    tables = [t for part in (*stages, program) for t in part.tables.values()]
+    library = {
+        entry.name: entry.read_text()
+        for entry in sorted((files("hw") / "rtl").iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".sv")
+    }
+    generated = registers(design) | {
+        f"{design.name}_probed.sv": _top(design, stages, program, probed=True),
+        f"{design.name}.sv": _top(design, stages, program, probed=False),
+    }
+    texts = {f"rtl/{name}": text for name, text in {**library, **generated}.items()}
+    texts |= {f"rtl/mem/{t.name}.hex": t.hexadecimal() for t in tables}
+    texts["rtl/files.f"] = "".join(f"{name}\n" for name in (*library, *generated))
+    return texts
+
+
+def _stages(design: Design) -> tuple[Stage, ...]:
+    """The head's stages, each writing words of the width that the next one reads."""
+    widths = [layer.lanes.pixels for layer in design.head if layer.lanes is not None] + [design.engine.lanes.pixels]
+    stages: list[Stage] = []
+    for layer, out_pixels in zip(design.head, widths[1:], strict=True):
+        stages.append(Stage(layer, out_pixels, stages[-1].words_at_once if stages else 1))
+    return tuple(stages)
+
+
+def _top(design: Design, stages: tuple[Stage, ...], program: Program, *, probed: bool) -> str:
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - RTL
+    template = environment.from_string((files("hw") / "emit" / "top.sv.j2").read_text())
+    geometries = [*(stage.geometry for stage in stages), program.geometries[0]]
+    return template.render(
+        name=design.name,
+        probed=probed,
+        index_bits=index_bits,
+        channels=design.input.channels,
+        frame_pixels=design.input.pixels,
+        links=[Link(g.layer.input.channels, g.words, g.pixels) for g in geometries],
+        stages=stages,
+        program=program,
+        steps=len(design.tail),
+        step_names=[layer.name for layer in design.tail],
+        acc_bits=program.acc_bits,
+        logit_bits=32 if program.acc_bits <= 32 else 64,
+        bus_bytes=design.engine.bus_bytes,
+        predict_lanes=design.engine.predictor_lanes,
+    )

@@ -1,0 +1,54 @@
+// Double-buffered weight banks: one memory per filter lane, written in bus words, read one weight per lane and cycle.
+//
+// All lanes are read at the same address {half, byte of the record}; the weights come 2 cycles later. Writes go to one
+// lane. The halves keep reader and writer apart: nothing is read that is being written.
+module pen_bank #(
+  parameter int unsigned Filters     = 4,
+  parameter int unsigned BusBytes    = 4,
+  parameter int unsigned RecordWords = 16,  // of one half, a power of two
+  localparam int unsigned WordBits = $clog2(2 * RecordWords),
+  localparam int unsigned ByteBits = WordBits + $clog2(BusBytes),
+  localparam int unsigned LaneBits = (Filters > 1) ? $clog2(Filters) : 1
+) (
+  input  logic                       clk_i,
+  input  logic                       write_i,
+  input  logic [LaneBits-1:0]        write_lane_i,
+  input  logic [WordBits-1:0]        write_word_i,
+  input  logic [8*BusBytes-1:0]      write_data_i,
+  input  logic                       read_i,
+  input  logic [ByteBits-1:0]        read_byte_i,
+  output logic [Filters-1:0][7:0]    weights_o
+);
+
+  localparam int unsigned SelectBits = $clog2(BusBytes);
+
+  if (RecordWords < 1 || (RecordWords & (RecordWords - 1)) != 0) begin : gen_bad_words
+    $fatal(1, "pen_bank %m: RecordWords must be a power of two");
+  end
+  if (BusBytes < 2 || (BusBytes & (BusBytes - 1)) != 0) begin : gen_bad_bus
+    $fatal(1, "pen_bank %m: BusBytes must be a power of two of at least 2");
+  end
+
+  logic [SelectBits-1:0] select_q;
+  always_ff @(posedge clk_i) select_q <= read_byte_i[SelectBits-1:0];
+
+  for (genvar f = 0; f < Filters; f++) begin : gen_lane
+    logic [BusBytes-1:0][7:0] word;
+
+    pen_ram #(
+      .Width(8 * BusBytes),
+      .Depth(2 * RecordWords)
+    ) u_ram (
+      .clk_i,
+      .write_i(write_i && (write_lane_i == LaneBits'(f))),
+      .waddr_i(write_word_i),
+      .wdata_i(write_data_i),
+      .read_i,
+      .raddr_i(read_byte_i[ByteBits-1:SelectBits]),
+      .rdata_o(word)
+    );
+
+    always_ff @(posedge clk_i) weights_o[f] <= word[select_q];
+  end
+
+endmodule

@@ -1,0 +1,281 @@
+// Takes the finished sums of a pass and turns them into words of the output map, while the next pass accumulates.
+//
+// All filter lanes work in step on one pixel per cycle: bias, requantisation (pen_requant), max-pooling, collection into
+// words of `OutPixels` pixels. Then the lanes' words leave one after another as beats. A pass covers `Pixels`
+// neighbouring pixels of the flat input grid; those that are no outputs (between strides, beyond the last output, dropped
+// by pooling) vanish here. Pooling and unfinished words are kept per group of filters, so passes of several groups may
+// alternate from window to window (`Groups` > 1, head stages), or one group may run over all windows (engine).
+//
+// `load_i` only while `room_o`; pixel (load_y_i, load_x_i) is lane 0 and (0, 0) starts a map. `bias_i` and `shift_i` must be
+// stable from the cycle after `load_i` until `room_o`. With `raw_i` (maps of one pixel) the sum plus bias leaves instead,
+// exact, in the low bits of the beat. The beat that is last lane and last word is a group's last of a map.
+// Latency: 5 cycles from load to the first beat of a pass that completes a word with its first pixel.
+// A busy output stalls the lanes, and through `room_o` the array.
+module pen_drain #(
+  parameter int unsigned Filters   = 4,
+  parameter int unsigned Pixels    = 4,
+  parameter int unsigned OutPixels = 4,
+  parameter int unsigned Groups    = 1,
+  parameter int unsigned AccBits   = 32,
+  parameter int unsigned CoordBits = 6,
+  parameter int unsigned PixelBits = 10,
+  parameter int unsigned PoolWidth = 8,   // widest pooled row
+  localparam int unsigned LaneBits  = (Filters > 1) ? $clog2(Filters) : 1,
+  localparam int unsigned GroupBits = (Groups > 1) ? $clog2(Groups) : 1,
+  localparam int unsigned DataBits  = (8 * OutPixels > AccBits) ? 8 * OutPixels : AccBits
+) (
+  input  logic                                        clk_i,
+  input  logic                                        rst_ni,
+  // Layer
+  input  logic signed [CoordBits-1:0]                 width_i,       // of the input grid
+  input  logic signed [CoordBits-1:0]                 limit_y_i,     // one past the last anchor that is an output
+  input  logic signed [CoordBits-1:0]                 limit_x_i,
+  input  logic                                        log_stride_i,
+  input  logic [1:0]                                  log_pool_i,
+  input  logic [PixelBits-1:0]                        last_pixel_i,  // of the output map
+  input  logic signed [8:0]                           low_i,
+  input  logic signed [8:0]                           high_i,
+  input  logic                                        raw_i,
+  // Pass
+  output logic                                        room_o,
+  input  logic                                        load_i,
+  input  logic [Filters-1:0][Pixels-1:0][AccBits-1:0] sums_i,
+  input  logic [GroupBits-1:0]                        load_group_i,
+  input  logic [LaneBits-1:0]                         load_last_lane_i,
+  input  logic [CoordBits-1:0]                        load_y_i,
+  input  logic [CoordBits-1:0]                        load_x_i,
+  input  logic [Filters-1:0][AccBits-1:0]             bias_i,
+  input  logic [Filters-1:0][4:0]                     shift_i,
+  // Beats
+  output logic                                        beat_valid_o,
+  input  logic                                        beat_ready_i,
+  output logic [GroupBits-1:0]                        beat_group_o,
+  output logic [LaneBits-1:0]                         beat_lane_o,
+  output logic                                        beat_last_lane_o,
+  output logic [PixelBits-1:0]                        beat_word_o,
+  output logic                                        beat_last_word_o,
+  output logic [DataBits-1:0]                         beat_data_o
+);
+
+  localparam int unsigned StepBits = (Pixels > 1) ? $clog2(Pixels) : 1;
+  localparam int unsigned SlotBits = (OutPixels > 1) ? $clog2(OutPixels) : 1;
+  localparam int unsigned LogOut = $clog2(OutPixels);
+  localparam int unsigned ColumnBits = (PoolWidth > 1) ? $clog2(PoolWidth) : 1;
+  localparam int unsigned PoolAddrBits = $clog2(Groups << ColumnBits);
+
+  typedef struct packed {
+    logic                  kept;        // this pixel is an output before pooling
+    logic                  pool_first;  // of its pooling window
+    logic                  pool_last;
+    logic [ColumnBits-1:0] column;      // of the pooled row
+  } meta_t;
+
+  logic enable;  // all steps move
+
+  // ---- Step A: one pixel after another leaves the loaded sums ----------------------------------------------------------------
+  logic [Filters-1:0][Pixels-1:0][AccBits-1:0] sums_q;
+  logic                        a_valid_q;
+  logic [StepBits-1:0]         a_step_q;
+  logic signed [CoordBits-1:0] y_q, x_q;
+  logic [GroupBits-1:0]        group_q;
+  logic [LaneBits-1:0]         last_lane_q;
+  meta_t                       a_meta;
+
+  always_comb begin
+    automatic logic [1:0] row = 2'(unsigned'(y_q) >> log_stride_i);
+    automatic logic [CoordBits-1:0] column = CoordBits'(unsigned'(x_q)) >> log_stride_i;
+    automatic logic [1:0] phase_mask = (2'd1 << log_pool_i) - 2'd1;
+    if (log_pool_i == 2'd2) phase_mask = 2'd3;
+    a_meta.kept = (y_q < limit_y_i) && (x_q < limit_x_i) && !(log_stride_i && (y_q[0] || x_q[0]));
+    a_meta.pool_first = ((row & phase_mask) == 2'd0) && ((column[1:0] & phase_mask) == 2'd0);
+    a_meta.pool_last = ((row & phase_mask) == phase_mask) && ((column[1:0] & phase_mask) == phase_mask);
+    a_meta.column = ColumnBits'(column >> log_pool_i);
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (enable && a_valid_q) begin
+      for (int unsigned f = 0; f < Filters; f++) sums_q[f] <= sums_q[f] >> AccBits;
+      a_step_q <= a_step_q + 1'b1;
+      if (x_q == width_i - 1'b1) begin
+        x_q <= '0;
+        y_q <= y_q + 1'b1;
+      end else begin
+        x_q <= x_q + 1'b1;
+      end
+      if (a_step_q == StepBits'(Pixels - 1)) a_valid_q <= 1'b0;
+    end
+    if (load_i) begin
+      sums_q <= sums_i;
+      a_valid_q <= 1'b1;
+      a_step_q <= '0;
+      y_q <= signed'(load_y_i);
+      x_q <= signed'(load_x_i);
+      group_q <= load_group_i;
+      last_lane_q <= load_last_lane_i;
+    end
+    if (!rst_ni) a_valid_q <= 1'b0;
+  end
+
+  // ---- Steps B to D: bias, scale, round -----------------------------------------------------------------------------------------
+  logic  b_valid_q, c_valid_q, d_valid_q;
+  meta_t b_meta_q, c_meta_q, d_meta_q;
+  logic [Filters-1:0][AccBits-1:0] b_sum_q, c_sum_q, d_sum_q;
+  logic [Filters-1:0][7:0]         d_value;
+
+  always_ff @(posedge clk_i) begin
+    if (enable) begin
+      b_valid_q <= a_valid_q;
+      c_valid_q <= b_valid_q;
+      d_valid_q <= c_valid_q;
+      b_meta_q <= a_meta;
+      c_meta_q <= b_meta_q;
+      d_meta_q <= c_meta_q;
+      for (int unsigned f = 0; f < Filters; f++) b_sum_q[f] <= sums_q[f][0] + bias_i[f];
+      c_sum_q <= b_sum_q;
+      d_sum_q <= c_sum_q;
+    end
+    if (!rst_ni) begin
+      b_valid_q <= 1'b0;
+      c_valid_q <= 1'b0;
+      d_valid_q <= 1'b0;
+    end
+  end
+
+  for (genvar f = 0; f < Filters; f++) begin : gen_requant
+    pen_requant #(
+      .AccBits(AccBits)
+    ) u_requant (
+      .clk_i,
+      .enable_i(enable),
+      .sum_i(b_sum_q[f]),
+      .shift_i(shift_i[f]),
+      .low_i,
+      .high_i,
+      .value_o(d_value[f])
+    );
+  end
+
+  // One pass at a time is between load and step D, so its group and place need no copies along the pipeline.
+  assign room_o = !a_valid_q && !b_valid_q && !c_valid_q && !d_valid_q;
+
+  // ---- Step D: pooling and words ------------------------------------------------------------------------------------------------
+  logic                    emit, complete, d_step;
+  logic [PixelBits-1:0]    count_q, count_base_q;  // output pixels before this one; before this window
+  logic [SlotBits-1:0]     slot;
+  logic [Filters-1:0][7:0] pooled, signed_key;
+
+  assign slot = (OutPixels > 1) ? SlotBits'(count_q) : '0;
+  assign d_step = enable && d_valid_q;
+  assign emit = d_valid_q && d_meta_q.kept && d_meta_q.pool_last;
+  assign complete = emit && ((slot == SlotBits'(OutPixels - 1)) || (count_q == last_pixel_i));
+
+  always_ff @(posedge clk_i) begin
+    if (enable && emit) count_q <= count_q + 1'b1;
+    if (load_i) begin
+      if ((load_y_i == '0) && (load_x_i == '0)) begin
+        count_q <= '0;
+        count_base_q <= '0;
+      end else if (load_group_i == '0) begin
+        count_base_q <= count_q;
+      end else begin
+        count_q <= count_base_q;
+      end
+    end
+  end
+
+  // Maximum of two's complement or unsigned bytes: flip the top bit of signed ones.
+  logic [7:0] flip;
+  assign flip = {low_i[8], 7'd0};
+
+  logic [Filters-1:0][OutPixels-1:0][7:0] words;
+
+  for (genvar f = 0; f < Filters; f++) begin : gen_pool
+    logic [7:0] best;
+    logic [OutPixels-1:0][7:0] word;
+
+    pen_lutram #(
+      .Width(8),
+      .Depth(Groups << ColumnBits)
+    ) u_pool (
+      .clk_i,
+      .write_i(d_step && d_meta_q.kept),
+      .waddr_i(PoolAddrBits'({group_q, d_meta_q.column})),
+      .wdata_i(pooled[f]),
+      .raddr_i(PoolAddrBits'({group_q, d_meta_q.column})),
+      .rdata_o(best)
+    );
+
+    assign signed_key[f] = best ^ flip;
+    assign pooled[f] = (d_meta_q.pool_first || ((d_value[f] ^ flip) > signed_key[f])) ? d_value[f] : best;
+
+    pen_lutram #(
+      .Width(8 * OutPixels),
+      .Depth(Groups)
+    ) u_word (
+      .clk_i,
+      .write_i(d_step && emit),
+      .waddr_i(group_q),
+      .wdata_i(words[f]),
+      .raddr_i(group_q),
+      .rdata_o(word)
+    );
+
+    always_comb begin
+      words[f] = (slot == '0) ? '0 : word;
+      words[f][slot] = pooled[f];
+    end
+  end
+
+  // ---- Beats ------------------------------------------------------------------------------------------------------------------------
+  logic                              out_busy_q, out_end;
+  logic [Filters-1:0][DataBits-1:0]  out_q;
+  logic [LaneBits-1:0]               out_lane_q, out_last_lane_q;
+  logic [GroupBits-1:0]              out_group_q;
+  logic [PixelBits-1:0]              out_word_q;
+  logic                              out_last_word_q;
+
+  assign out_end = out_busy_q && beat_ready_i && beat_last_lane_o;
+  assign enable = !(complete && out_busy_q && !out_end);
+
+  always_ff @(posedge clk_i) begin
+    if (out_busy_q && beat_ready_i) begin
+      out_q <= out_q >> DataBits;
+      out_lane_q <= out_lane_q + 1'b1;
+      if (beat_last_lane_o) out_busy_q <= 1'b0;
+    end
+    if (enable && complete) begin
+      out_busy_q <= 1'b1;
+      out_lane_q <= '0;
+      out_last_lane_q <= last_lane_q;
+      out_group_q <= group_q;
+      out_word_q <= count_q >> LogOut;
+      out_last_word_q <= count_q == last_pixel_i;
+      for (int unsigned f = 0; f < Filters; f++) begin
+        out_q[f] <= raw_i ? DataBits'(signed'(d_sum_q[f])) : DataBits'(words[f]);
+      end
+    end
+    if (!rst_ni) out_busy_q <= 1'b0;
+  end
+
+  assign beat_valid_o = out_busy_q;
+  assign beat_group_o = out_group_q;
+  assign beat_lane_o = out_lane_q;
+  assign beat_last_lane_o = out_lane_q == out_last_lane_q;
+  assign beat_word_o = out_word_q;
+  assign beat_last_word_o = out_last_word_q;
+  assign beat_data_o = out_q[0];
+
+`ifndef SYNTHESIS
+  logic                refused_q;
+  logic [DataBits-1:0] offered_q;
+  always_ff @(posedge clk_i) begin
+    refused_q <= rst_ni && beat_valid_o && !beat_ready_i;
+    offered_q <= beat_data_o;
+    if (rst_ni) begin
+      assert (!load_i || room_o) else $error("%m: a pass is loaded while the last one is in the way");
+      assert (!refused_q || (beat_valid_o && (beat_data_o == offered_q))) else $error("%m: a refused beat changed");
+    end
+  end
+`endif
+
+endmodule

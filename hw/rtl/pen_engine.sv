@@ -1,0 +1,801 @@
+// The shared engine: runs the layers of the tail one after another on one multiplier array, as a layer program says.
+//
+// Per frame, for every step (layer) of the program: the filters to compute are chosen (lazy: the `keep_i` best of the
+// predicted scores; dense: all), fetched in groups of `Filters` lanes through the read port, and computed while the next
+// group is fetched. As a group's channels finish, their strengths go into the next layer's scores and list of present
+// channels. Layer outputs go to one of two regions of the map memory in turn; the last layer's sums leave as logits.
+//
+// Frames come as a row stream into a double buffer, so the next frame is taken in while one is computed. `enable_i` low
+// keeps further frames from starting. Logits leave in order, `logit_last_o` with a frame's last, `logit_bad_o` when a bus
+// error was seen since the frame started, and for good after `frame_error_i`. `keep_i` of a layer is read when the layer starts; 0 computes no filter, and
+// more than there are means all.
+//
+// The step_t fields, in this order from the top bit, are what the emitter packs into a program word.
+module pen_engine #(
+  parameter int unsigned Steps       = 1,
+  parameter int unsigned Filters     = 4,
+  parameter int unsigned Pixels      = 4,
+  parameter int unsigned BusBytes    = 4,
+  parameter int unsigned PredictLanes = 8,
+  parameter int unsigned Outstanding = 4,
+  parameter int unsigned MaxBurst    = 256,
+  // The input's map, and the widest of everything in the program
+  parameter int unsigned InChannels  = 16,
+  parameter int unsigned InWords     = 4,   // of one channel's map
+  parameter bit          InSigned    = 1'b0,
+  parameter int unsigned RegionWords = 128, // of one of the two regions of layer outputs
+  parameter int unsigned MaxChannels = 64,
+  parameter int unsigned MaxFilters  = 64,
+  parameter int unsigned MaxTaps     = 9,
+  parameter int unsigned MaxOutWidth = 4,
+  parameter int unsigned RecordWords = 64,  // a power of two
+  parameter int unsigned AccBits     = 24,
+  parameter int unsigned StrengthBits = 16,
+  parameter int unsigned ScoreBits   = 32,
+  parameter int unsigned CoordBits   = 6,
+  parameter int unsigned PixelBits   = 10,
+  parameter int unsigned IndexBits   = 7,
+  parameter int unsigned WordBits    = 9,   // of map memory addresses, input buffers included
+  // Depths and contents of the tables
+  parameter int unsigned TapDepth     = 9,
+  parameter int unsigned ChannelDepth = 16,
+  parameter int unsigned FilterDepth  = 16,
+  parameter int unsigned PredictDepth = 16,
+  parameter int unsigned BiasDepth    = 8,
+  parameter string       ProgramFile  = "",
+  parameter string       TapFile      = "",
+  parameter string       ChannelFile  = "",
+  parameter string       FilterFile   = "",
+  parameter string       PredictFile  = "",
+  parameter string       BiasFile     = "",
+  localparam int unsigned InChannelBits = (InChannels > 1) ? $clog2(InChannels) : 1,
+  localparam int unsigned InWordBits    = (InWords > 1) ? $clog2(InWords) : 1,
+  localparam int unsigned ScoreWords    = (MaxFilters + PredictLanes - 1) / PredictLanes,
+  localparam int unsigned ScoreWordBits = (ScoreWords > 1) ? $clog2(ScoreWords) : 1
+) (
+  input  logic                       clk_i,
+  input  logic                       rst_ni,
+  input  logic                       enable_i,
+  input  logic [31:0]                image_base_i,
+  input  logic [Steps-1:0][15:0]     keep_i,
+  input  logic                       frame_error_i,  // input frames have lost their places: all answers are bad from here on
+  output logic                       busy_o,
+  output logic                       bus_error_o,
+  // Row stream of the tail's input
+  input  logic                       row_valid_i,
+  output logic                       row_ready_o,
+  input  logic [InChannelBits-1:0]   row_channel_i,
+  input  logic [InWordBits-1:0]      row_word_i,
+  input  logic [Pixels-1:0][7:0]     row_data_i,
+  // Logits
+  output logic                       logit_valid_o,
+  input  logic                       logit_ready_i,
+  output logic [AccBits-1:0]         logit_o,
+  output logic                       logit_last_o,
+  output logic                       logit_bad_o,
+  // External memory
+  output logic [31:0]                m_axi_araddr,
+  output logic [7:0]                 m_axi_arlen,
+  output logic [2:0]                 m_axi_arsize,
+  output logic [1:0]                 m_axi_arburst,
+  output logic [2:0]                 m_axi_arprot,
+  output logic [3:0]                 m_axi_arcache,
+  output logic                       m_axi_arvalid,
+  input  logic                       m_axi_arready,
+  input  logic [8*BusBytes-1:0]      m_axi_rdata,
+  input  logic [1:0]                 m_axi_rresp,
+  input  logic                       m_axi_rlast,
+  input  logic                       m_axi_rvalid,
+  output logic                       m_axi_rready,
+  // What happened: end of a layer, and probes for simulation
+  output logic                       layer_valid_o,
+  output logic [7:0]                 layer_o,
+  output logic [31:0]                layer_cycles_o,
+  output logic [31:0]                layer_bytes_o,
+  output logic [15:0]                layer_chosen_o,
+  output logic                       frame_done_o,
+  output logic                       probe_strength_valid_o,
+  output logic [7:0]                 probe_strength_layer_o,
+  output logic [15:0]                probe_strength_channel_o,
+  output logic [31:0]                probe_strength_value_o,
+  output logic                       probe_score_valid_o,
+  output logic [7:0]                 probe_score_layer_o,
+  output logic [15:0]                probe_score_word_o,
+  output logic [PredictLanes-1:0][63:0] probe_score_data_o,
+  output logic                       probe_chosen_valid_o,
+  output logic [7:0]                 probe_chosen_layer_o,
+  output logic [15:0]                probe_chosen_filter_o
+);
+
+  localparam int unsigned LaneBits    = (Filters > 1) ? $clog2(Filters) : 1;
+  localparam int unsigned OffsetBits  = (Pixels > 1) ? $clog2(Pixels) : 1;
+  localparam int unsigned DataBits    = (8 * Pixels > AccBits) ? 8 * Pixels : AccBits;
+  localparam int unsigned TapBits     = (MaxTaps > 1) ? $clog2(MaxTaps) : 1;
+  localparam int unsigned TapAddrBits = (TapDepth > 1) ? $clog2(TapDepth) : 1;
+  localparam int unsigned ChannelAddrBits = (ChannelDepth > 1) ? $clog2(ChannelDepth) : 1;
+  localparam int unsigned FilterAddrBits  = (FilterDepth > 1) ? $clog2(FilterDepth) : 1;
+  localparam int unsigned PredictAddrBits = (PredictDepth > 1) ? $clog2(PredictDepth) : 1;
+  localparam int unsigned BiasAddrBits    = (BiasDepth > 1) ? $clog2(BiasDepth) : 1;
+  localparam int unsigned StepBits    = (Steps > 1) ? $clog2(Steps) : 1;
+  localparam int unsigned RecordBits  = (RecordWords > 1) ? $clog2(RecordWords) : 1;
+  localparam int unsigned RunBits     = RecordBits + 1;
+  localparam int unsigned ByteBits    = $clog2(2 * RecordWords) + $clog2(BusBytes);
+  localparam int unsigned TagBits     = 1 + LaneBits + RecordBits;
+  localparam int unsigned InRamBits   = (InChannels * InWords > 1) ? $clog2(InChannels * InWords) + 1 : 2;
+  localparam int unsigned OutRamBits  = (RegionWords > 1) ? $clog2(RegionWords) + 1 : 2;
+
+  if (WordBits < InRamBits || WordBits < OutRamBits) begin : gen_bad_word_bits
+    $fatal(1, "pen_engine %m: WordBits does not reach all words of the map memories");
+  end
+  if (RecordWords < 2 || (RecordWords & (RecordWords - 1)) != 0) begin : gen_bad_record
+    $fatal(1, "pen_engine %m: RecordWords must be a power of two of at least 2");
+  end
+  if ((1 << IndexBits) <= MaxFilters || (1 << IndexBits) <= MaxChannels) begin : gen_bad_index_bits
+    $fatal(1, "pen_engine %m: IndexBits does not hold the number of channels or filters");
+  end
+
+  typedef struct packed {
+    // Windows over the input map
+    logic [CoordBits-1:0]             height;
+    logic [CoordBits-1:0]             width;
+    logic [Pixels-1:0][CoordBits-1:0] lane_y;
+    logic [Pixels-1:0][CoordBits-1:0] lane_x;
+    logic [CoordBits-1:0]             step_y;
+    logic [CoordBits-1:0]             step_x;
+    logic [PixelBits-1:0]             windows;
+    logic [TapBits-1:0]               last_tap;
+    logic [TapAddrBits-1:0]           tap_base;
+    logic                             from_input;   // reads the tail's input, not a region
+    logic                             in_signed;
+    // Outputs
+    logic [CoordBits-1:0]             limit_y;
+    logic [CoordBits-1:0]             limit_x;
+    logic                             log_stride;
+    logic [1:0]                       log_pool;
+    logic [PixelBits-1:0]             last_pixel;
+    logic [8:0]                       low;
+    logic [8:0]                       high;
+    logic                             raw;          // logits leave; the last step
+    // Filters
+    logic [IndexBits-1:0]             filters;
+    logic [FilterAddrBits-1:0]        filter_base;
+    logic [31:0]                      offset;       // of the layer's records in the image, in bytes
+    logic [RecordBits:0]              stride;       // of its records, in bus words
+    logic                             lazy;
+    // Building the layer's list and scores
+    logic [IndexBits-1:0]             channels;
+    logic [ChannelAddrBits-1:0]       channel_base;
+    logic [ScoreWordBits-1:0]         last_score_word;
+    logic [BiasAddrBits-1:0]          bias_base;
+  } step_t;
+
+  // ---- Program ----------------------------------------------------------------------------------------------------------------
+  typedef enum logic [3:0] {Idle, Load, Replay, Settle, Swap, Start, Run, Finish} state_e;
+  state_e              state_q;
+  step_t               built, step_q;   // the step whose list is built; the step that is computed
+  logic [StepBits-1:0] built_q, current_q;
+  logic                built_lazy;
+
+  pen_rom #(
+    .Width($bits(step_t)),
+    .Depth(Steps),
+    .InitFile(ProgramFile)
+  ) u_program (
+    .clk_i,
+    .read_i(1'b1),
+    .addr_i(built_q),
+    .data_o(built)
+  );
+
+  assign built_lazy = built.lazy;
+
+  logic                    frame_valid, frame_done;
+  logic [InRamBits-1:0]    frame_base;
+  logic [IndexBits-1:0]    replay_q;
+  logic                    replay_valid_q;
+  logic [1:0]              settle_q;
+  logic                    building_q;       // the predictor and the list take events for built_q
+  logic                    build_start;
+  logic                    event_valid, event_ready, events_idle;
+  logic                    swap, start;
+  logic [IndexBits-1:0]    count, count_q;
+  logic                    select_all, select_run, select_idle, predict_idle;
+  logic                    layer_end, open_q;  // open_q: groups of this layer are still to come or in use
+  logic                    last_step;
+
+  assign last_step = step_q.raw;
+
+  // ---- Tail input -----------------------------------------------------------------------------------------------------------------
+  logic [StrengthBits-1:0] in_strength;
+  logic                    op_valid;
+  logic [WordBits-1:0]     op_word0, op_word1;
+  logic [OffsetBits-1:0]   op_offset;
+  logic [Pixels-1:0]       op_mask;
+  logic [ByteBits-1:0]     op_weight;
+  logic [Pixels-1:0][7:0]  in_window, out_window, window;
+
+  pen_tail_in #(
+    .Channels(InChannels),
+    .Words(InWords),
+    .Pixels(Pixels),
+    .StrengthBits(StrengthBits),
+    .InSigned(InSigned)
+  ) u_in (
+    .clk_i,
+    .rst_ni,
+    .row_valid_i,
+    .row_ready_o,
+    .row_channel_i,
+    .row_word_i,
+    .row_data_i,
+    .frame_valid_o(frame_valid),
+    .frame_base_o(frame_base),
+    .frame_done_i(frame_done),
+    .strength_channel_i(InChannelBits'(replay_q)),
+    .strength_o(in_strength),
+    .read_i(op_valid && step_q.from_input),
+    .word0_i(InRamBits'(op_word0)),
+    .word1_i(InRamBits'(op_word1)),
+    .offset_i(op_offset),
+    .mask_i(op_mask),
+    .window_o(in_window)
+  );
+
+  // ---- Layer outputs: maps in two regions, strengths -------------------------------------------------------------------------------
+  logic                   beat_valid, beat_ready, beat_last_lane, beat_last_word, map_write;
+  logic [LaneBits-1:0]    beat_lane;
+  logic [PixelBits-1:0]   beat_word;
+  logic [DataBits-1:0]    beat_data;
+  logic [IndexBits-1:0]   beat_filter;
+  logic [WordBits-1:0]    beat_map, map_word;
+  logic                   beat_half_q, group_done;
+
+  assign map_write = beat_valid && beat_ready && !step_q.raw;
+  assign map_word = beat_map + WordBits'(beat_word);
+  assign group_done = beat_valid && beat_ready && beat_last_lane && beat_last_word;
+
+  pen_map_ram #(
+    .Pixels(Pixels),
+    .Words(2 * RegionWords)
+  ) u_maps (
+    .clk_i,
+    .write_i(map_write),
+    .waddr_i(OutRamBits'(map_word)),
+    .wdata_i(beat_data[8*Pixels-1:0]),
+    .read_i(op_valid && !step_q.from_input),
+    .word0_i(OutRamBits'(op_word0)),
+    .word1_i(OutRamBits'(op_word1)),
+    .offset_i(op_offset),
+    .mask_i(op_mask),
+    .window_o(out_window)
+  );
+
+  assign window = step_q.from_input ? in_window : out_window;
+
+  logic                    finished_valid;
+  logic [IndexBits-1:0]    finished_channel;
+  logic [StrengthBits-1:0] finished_strength;
+
+  pen_strength #(
+    .Pixels(Pixels),
+    .Depth(Filters),
+    .ChannelBits(IndexBits),
+    .StrengthBits(StrengthBits)
+  ) u_strength (
+    .clk_i,
+    .rst_ni,
+    .signed_i(step_q.low[8]),
+    .valid_i(map_write),
+    .index_i(beat_lane),
+    .channel_i(beat_filter),
+    .word_i(beat_data[8*Pixels-1:0]),
+    .first_i(beat_word == '0),
+    .last_i(beat_last_word),
+    .valid_o(finished_valid),
+    .channel_o(finished_channel),
+    .strength_o(finished_strength)
+  );
+
+  // ---- Finished channels: replayed ones of the input, or the engine's own; a queue as long as two groups -------------------------
+  localparam int unsigned EventDepth = 2 * Filters + 4;
+  localparam int unsigned EventLevelBits = $clog2(EventDepth + 1);
+  logic                      queue_ready, queue_valid;
+  logic [EventLevelBits-1:0] queue_level;
+  logic [IndexBits-1:0]      event_channel;
+  logic [StrengthBits-1:0]   event_strength;
+
+  pen_fifo #(
+    .Width(IndexBits + StrengthBits),
+    .Depth(EventDepth)
+  ) u_events (
+    .clk_i,
+    .rst_ni,
+    .valid_i(finished_valid || replay_valid_q),
+    .ready_o(queue_ready),
+    .data_i(replay_valid_q ? {replay_q - 1'b1, in_strength} : {finished_channel, finished_strength}),
+    .valid_o(queue_valid),
+    .ready_i(event_ready && building_q),
+    .data_o({event_channel, event_strength}),
+    .level_o(queue_level)
+  );
+
+  assign event_valid = queue_valid && building_q;
+  assign events_idle = !queue_valid && (settle_q == '0);
+
+  // ---- List of present channels, predictor, selection ------------------------------------------------------------------------------
+  logic                       predict_valid, predict_ready, score_ready;
+  logic [StrengthBits-1:0]    predict_strength;
+  logic [PredictAddrBits-1:0] predict_row;
+  logic [IndexBits-1:0]       entries, entry_addr, runs, run_addr;
+  logic                       entry_read, run_read;
+  logic [WordBits-1:0]        entry_map;
+  logic [ByteBits-1:0]        entry_weight;
+  logic [MaxTaps-1:0]         entry_taps;
+  logic [RunBits-1:0]         run_first, run_end;
+
+  pen_present #(
+    .IndexBits(IndexBits),
+    .StrengthBits(StrengthBits),
+    .WordBits(WordBits),
+    .WeightBits(ByteBits),
+    .RunBits(RunBits),
+    .TableBits(PredictAddrBits),
+    .MaxTaps(MaxTaps),
+    .MaxChannels(MaxChannels),
+    .TableDepth(ChannelDepth),
+    .ChannelFile(ChannelFile)
+  ) u_present (
+    .clk_i,
+    .rst_ni,
+    .clear_i(build_start),
+    .swap_i(swap),
+    .channel_base_i(built.channel_base),
+    .event_valid_i(event_valid),
+    .event_ready_o(event_ready),
+    .event_channel_i(event_channel),
+    .event_strength_i(event_strength),
+    .predict_valid_o(predict_valid),
+    .predict_ready_i(predict_ready),
+    .predict_strength_o(predict_strength),
+    .predict_row_o(predict_row),
+    .entries_o(entries),
+    .entry_read_i(entry_read),
+    .entry_addr_i(entry_addr),
+    .entry_map_o(entry_map),
+    .entry_weight_o(entry_weight),
+    .entry_taps_o(entry_taps),
+    .runs_o(runs),
+    .run_read_i(run_read),
+    .run_addr_i(run_addr),
+    .run_first_o(run_first),
+    .run_end_o(run_end)
+  );
+
+  assign predict_ready = score_ready || !built_lazy;
+
+  logic                                      score_read, first_pass;
+  logic [ScoreWordBits-1:0]                  score_word, score_seen_word;
+  logic [PredictLanes-1:0][ScoreBits-1:0]    score;
+
+  pen_predict #(
+    .Lanes(PredictLanes),
+    .MaxWords(ScoreWords),
+    .StrengthBits(StrengthBits),
+    .ScoreBits(ScoreBits),
+    .TableDepth(PredictDepth),
+    .BiasDepth(BiasDepth),
+    .TableFile(PredictFile),
+    .BiasFile(BiasFile)
+  ) u_predict (
+    .clk_i,
+    .rst_ni,
+    .start_i(build_start && built_lazy),
+    .last_word_i(built.last_score_word),
+    .bias_base_i(built.bias_base),
+    .event_valid_i(predict_valid && built_lazy),
+    .event_ready_o(score_ready),
+    .event_strength_i(predict_strength),
+    .event_row_i(predict_row),
+    .idle_o(predict_idle),
+    .score_read_i(score_read),
+    .score_word_i(score_word),
+    .score_o(score)
+  );
+
+  logic                 selected_valid, selected_ready, push_valid, push_ready;
+  logic [IndexBits-1:0] selected, push, all_q, all_left_q;
+
+  pen_select #(
+    .Lanes(PredictLanes),
+    .MaxWords(ScoreWords),
+    .ScoreBits(ScoreBits),
+    .IndexBits(IndexBits)
+  ) u_select (
+    .clk_i,
+    .rst_ni,
+    .start_i(select_run),
+    .filters_i(step_q.filters),
+    .keep_i(count),
+    .last_word_i(step_q.last_score_word),
+    .idle_o(select_idle),
+    .score_read_o(score_read),
+    .score_word_o(score_word),
+    .score_i(score),
+    .first_pass_o(first_pass),
+    .score_seen_word_o(score_seen_word),
+    .chosen_valid_o(selected_valid),
+    .chosen_ready_i(selected_ready),
+    .chosen_o(selected)
+  );
+
+  // Filters to compute: those selected, or all of them in order.
+  logic [15:0] keep;
+  assign keep = keep_i[current_q];
+  assign select_all = !step_q.lazy || (keep >= 16'(step_q.filters));
+  assign count = select_all ? step_q.filters : IndexBits'(keep);
+  assign select_run = start && !select_all && (count != '0);
+  assign push_valid = (all_left_q != '0) || selected_valid;
+  assign push = (all_left_q != '0) ? all_q : selected;
+  assign selected_ready = push_ready && (all_left_q == '0);
+
+  always_ff @(posedge clk_i) begin
+    if ((all_left_q != '0) && push_ready) begin
+      all_q <= all_q + 1'b1;
+      all_left_q <= all_left_q - 1'b1;
+    end
+    if (start && select_all) begin
+      all_q <= '0;
+      all_left_q <= step_q.filters;
+    end
+    if (!rst_ni) all_left_q <= '0;
+  end
+
+  logic                 chosen_valid, chosen_ready;
+  logic [IndexBits-1:0] chosen;
+  logic [$clog2(MaxFilters+1)-1:0] unused_chosen_level;
+
+  // Holds a whole layer's choice, so that the scores are free for the next layer as soon as the selection is done.
+  pen_fifo #(
+    .Width(IndexBits),
+    .Depth(MaxFilters)
+  ) u_chosen (
+    .clk_i,
+    .rst_ni,
+    .valid_i(push_valid),
+    .ready_o(push_ready),
+    .data_i(push),
+    .valid_o(chosen_valid),
+    .ready_i(chosen_ready),
+    .data_o(chosen),
+    .level_o(unused_chosen_level)
+  );
+
+  // ---- Weights ----------------------------------------------------------------------------------------------------------------------
+  logic                   cmd_valid, cmd_ready, data_valid, data_last, unused_axi_idle;
+  logic [31:0]            cmd_addr;
+  logic [RunBits-1:0]     cmd_words;
+  logic [TagBits-1:0]     cmd_tag, data_tag;
+  logic [8*BusBytes-1:0]  data;
+  logic                   bank_half;
+  logic [LaneBits-1:0]    bank_lane;
+  logic [RecordBits-1:0]  bank_word;
+  logic                   group_valid, group_half, group_take, drain_half, beat_last_group;
+  logic [LaneBits-1:0]    group_last_lane;
+  logic [Filters-1:0][AccBits-1:0] bias;
+  logic [Filters-1:0][4:0]         shift;
+  logic [Filters-1:0][7:0]         weights;
+  logic [31:0]            words;
+
+  pen_fetch #(
+    .Filters(Filters),
+    .BusBytes(BusBytes),
+    .RecordWords(RecordWords),
+    .RunBits(RunBits),
+    .IndexBits(IndexBits),
+    .AddrBits(32),
+    .WordBits(WordBits),
+    .AccBits(AccBits),
+    .TableDepth(FilterDepth),
+    .FilterFile(FilterFile)
+  ) u_fetch (
+    .clk_i,
+    .rst_ni,
+    .start_i(start),
+    .count_i(count),
+    .base_i(image_base_i + step_q.offset),
+    .stride_i(step_q.stride),
+    .filter_base_i(step_q.filter_base),
+    .runs_i(runs),
+    .run_read_o(run_read),
+    .run_addr_o(run_addr),
+    .run_first_i(run_first),
+    .run_end_i(run_end),
+    .words_o(words),
+    .chosen_valid_i(chosen_valid),
+    .chosen_ready_o(chosen_ready),
+    .chosen_i(chosen),
+    .cmd_valid_o(cmd_valid),
+    .cmd_ready_i(cmd_ready),
+    .cmd_addr_o(cmd_addr),
+    .cmd_words_o(cmd_words),
+    .cmd_tag_o(cmd_tag),
+    .data_valid_i(data_valid),
+    .data_tag_i(data_tag),
+    .data_last_i(data_last),
+    .bank_half_o(bank_half),
+    .bank_lane_o(bank_lane),
+    .bank_word_o(bank_word),
+    .group_valid_o(group_valid),
+    .group_half_o(group_half),
+    .group_last_lane_o(group_last_lane),
+    .group_take_i(group_take),
+    .group_done_i(group_done),
+    .drain_half_i(drain_half),
+    .bias_o(bias),
+    .shift_o(shift),
+    .beat_half_i(beat_half_q),
+    .beat_lane_i(beat_lane),
+    .beat_filter_o(beat_filter),
+    .beat_map_o(beat_map),
+    .beat_last_group_o(beat_last_group)
+  );
+
+  pen_axi_read #(
+    .AddrBits(32),
+    .BusBytes(BusBytes),
+    .WordsBits(RunBits),
+    .TagBits(TagBits),
+    .MaxBurst(MaxBurst),
+    .Outstanding(Outstanding)
+  ) u_read (
+    .clk_i,
+    .rst_ni,
+    .cmd_valid_i(cmd_valid),
+    .cmd_ready_o(cmd_ready),
+    .cmd_addr_i(cmd_addr),
+    .cmd_words_i(cmd_words),
+    .cmd_tag_i(cmd_tag),
+    .data_valid_o(data_valid),
+    .data_o(data),
+    .data_tag_o(data_tag),
+    .data_last_o(data_last),
+    .error_o(bus_error_o),
+    .idle_o(unused_axi_idle),
+    .m_axi_araddr,
+    .m_axi_arlen,
+    .m_axi_arsize,
+    .m_axi_arburst,
+    .m_axi_arprot,
+    .m_axi_arcache,
+    .m_axi_arvalid,
+    .m_axi_arready,
+    .m_axi_rdata,
+    .m_axi_rresp,
+    .m_axi_rlast,
+    .m_axi_rvalid,
+    .m_axi_rready
+  );
+
+  pen_bank #(
+    .Filters(Filters),
+    .BusBytes(BusBytes),
+    .RecordWords(RecordWords)
+  ) u_bank (
+    .clk_i,
+    .write_i(data_valid),
+    .write_lane_i(bank_lane),
+    .write_word_i({bank_half, bank_word}),
+    .write_data_i(data),
+    .read_i(op_valid),
+    .read_byte_i(op_weight),
+    .weights_o(weights)
+  );
+
+  // ---- Compute: every window of the map, group after group ------------------------------------------------------------------------------
+  logic window_valid, window_last, pass_valid, pass_ready, unused_window_free, unused_beat_group;
+
+  assign pass_valid = window_valid && group_valid && (state_q == Run);
+  assign group_take = pass_valid && pass_ready && window_last;
+
+  pen_datapath #(
+    .Filters(Filters),
+    .Pixels(Pixels),
+    .OutPixels(Pixels),
+    .Groups(1),
+    .AccBits(AccBits),
+    .CoordBits(CoordBits),
+    .PixelBits(PixelBits),
+    .IndexBits(IndexBits),
+    .WordBits(WordBits),
+    .WeightBits(ByteBits),
+    .PoolWidth(MaxOutWidth),
+    .MaxTaps(MaxTaps),
+    .TapDepth(TapDepth),
+    .TapFile(TapFile),
+    .RingWords(0),
+    .TagBits(1)
+  ) u_datapath (
+    .clk_i,
+    .rst_ni,
+    .start_i(start),
+    .height_i(step_q.height),
+    .width_i(step_q.width),
+    .lane_y_i(step_q.lane_y),
+    .lane_x_i(step_q.lane_x),
+    .step_y_i(step_q.step_y),
+    .step_x_i(step_q.step_x),
+    .windows_i(step_q.windows),
+    .last_tap_i(step_q.last_tap),
+    .tap_base_i(step_q.tap_base),
+    .signed_i(step_q.in_signed),
+    .limit_y_i(step_q.limit_y),
+    .limit_x_i(step_q.limit_x),
+    .log_stride_i(step_q.log_stride),
+    .log_pool_i(step_q.log_pool),
+    .last_pixel_i(step_q.last_pixel),
+    .low_i(step_q.low),
+    .high_i(step_q.high),
+    .raw_i(step_q.raw),
+    .entries_i(entries),
+    .entry_read_o(entry_read),
+    .entry_addr_o(entry_addr),
+    .entry_map_i(entry_map),
+    .entry_weight_i(entry_weight),
+    .entry_taps_i(entry_taps),
+    .window_valid_o(window_valid),
+    .window_last_o(window_last),
+    .pass_valid_i(pass_valid),
+    .pass_ready_o(pass_ready),
+    .pass_last_use_i(1'b1),
+    .pass_weight_i({group_half, {(ByteBits - 1){1'b0}}}),
+    .pass_ring_i(step_q.from_input ? WordBits'(frame_base) : '0),
+    .pass_group_i(1'b0),
+    .pass_last_lane_i(group_last_lane),
+    .pass_tag_i(group_half),
+    .window_free_o(unused_window_free),
+    .op_valid_o(op_valid),
+    .op_word0_o(op_word0),
+    .op_word1_o(op_word1),
+    .op_offset_o(op_offset),
+    .op_mask_o(op_mask),
+    .op_weight_o(op_weight),
+    .window_i(window),
+    .weights_i(weights),
+    .drain_tag_o(drain_half),
+    .bias_i(bias),
+    .shift_i(shift),
+    .beat_valid_o(beat_valid),
+    .beat_ready_i(beat_ready),
+    .beat_group_o(unused_beat_group),
+    .beat_lane_o(beat_lane),
+    .beat_last_lane_o(beat_last_lane),
+    .beat_word_o(beat_word),
+    .beat_last_word_o(beat_last_word),
+    .beat_data_o(beat_data)
+  );
+
+  // Strengths take 2 cycles from a beat to the queue: beats stop while it might overflow.
+  assign beat_ready = step_q.raw ? logit_ready_i : (queue_level <= EventLevelBits'(EventDepth - 4));
+
+  // ---- Logits ------------------------------------------------------------------------------------------------------------------------------
+  logic bad_q, lost_q;
+  assign logit_valid_o = beat_valid && step_q.raw;
+  assign logit_o = beat_data[AccBits-1:0];
+  assign logit_last_o = beat_filter == step_q.filters - 1'b1;
+  assign logit_bad_o = bad_q || lost_q;
+
+  // ---- Sequence ----------------------------------------------------------------------------------------------------------------------------
+  logic [31:0] cycles_q;
+
+  assign build_start = (state_q == Load && settle_q == 2'd1) || (state_q == Run && !building_q && !last_step && select_idle && predict_idle);
+  assign swap = state_q == Swap;
+  assign start = state_q == Start;
+  assign layer_end = (state_q == Run) && !open_q && events_idle && (last_step || (building_q && predict_idle))
+                     && select_idle && (all_left_q == '0);
+  assign frame_done = layer_end && last_step;
+  assign frame_done_o = frame_done;
+  assign busy_o = state_q != Idle;
+
+  always_ff @(posedge clk_i) begin
+    cycles_q <= cycles_q + 1'b1;
+    if (bus_error_o) bad_q <= 1'b1;
+    if (frame_error_i) lost_q <= 1'b1;
+    if (settle_q != '0) settle_q <= settle_q - 1'b1;
+    if (group_done) begin
+      beat_half_q <= !beat_half_q;
+      if (beat_last_group) open_q <= 1'b0;
+      settle_q <= 2'd3;
+    end
+    if (build_start) building_q <= 1'b1;
+    replay_valid_q <= 1'b0;
+    unique case (state_q)
+      Idle: begin
+        built_q <= '0;
+        if (enable_i && frame_valid) begin
+          state_q <= Load;
+          settle_q <= 2'd3;
+          cycles_q <= '0;
+          bad_q <= 1'b0;
+        end
+      end
+      Load: begin  // the first step's word comes from the program
+        replay_q <= '0;
+        if (settle_q == '0) state_q <= Replay;
+      end
+      Replay: begin  // strengths of the input
+        if (queue_level <= EventLevelBits'(EventDepth - 4)) begin
+          replay_q <= replay_q + 1'b1;
+          replay_valid_q <= 1'b1;
+          if (replay_q == built.channels - 1'b1) begin
+            state_q <= Settle;
+            settle_q <= 2'd3;
+          end
+        end
+      end
+      Settle: if (events_idle && predict_idle) state_q <= Swap;
+      Swap: begin
+        step_q <= built;
+        current_q <= built_q;
+        built_q <= built_q + 1'b1;
+        building_q <= 1'b0;
+        state_q <= Start;
+      end
+      Start: begin
+        count_q <= count;
+        open_q <= count != '0;
+        settle_q <= 2'd3;
+        state_q <= Run;
+      end
+      Run: begin
+        if (layer_end) begin
+          cycles_q <= '0;
+          state_q <= last_step ? Finish : Swap;
+        end
+      end
+      default: state_q <= Idle;  // Finish: the input buffer has been given back
+    endcase
+    if (!rst_ni) begin
+      state_q <= Idle;
+      settle_q <= '0;
+      building_q <= 1'b0;
+      replay_valid_q <= 1'b0;
+      beat_half_q <= 1'b0;
+      open_q <= 1'b0;
+      bad_q <= 1'b0;
+      lost_q <= 1'b0;
+    end
+  end
+
+  // ---- Reports -----------------------------------------------------------------------------------------------------------------------------
+  assign layer_valid_o = layer_end;
+  assign layer_o = 8'(current_q);
+  assign layer_cycles_o = cycles_q + 1'b1;
+  assign layer_bytes_o = words << $clog2(BusBytes);
+  assign layer_chosen_o = 16'(count_q);
+
+  assign probe_strength_valid_o = event_valid && event_ready;
+  assign probe_strength_layer_o = 8'(built_q);
+  assign probe_strength_channel_o = 16'(event_channel);
+  assign probe_strength_value_o = 32'(event_strength);
+  assign probe_score_valid_o = first_pass;
+  assign probe_score_layer_o = 8'(current_q);
+  assign probe_score_word_o = 16'(score_seen_word);
+  for (genvar l = 0; l < PredictLanes; l++) begin : gen_probe
+    assign probe_score_data_o[l] = 64'(signed'(score[l]));
+  end
+  assign probe_chosen_valid_o = push_valid && push_ready && step_q.lazy;
+  assign probe_chosen_layer_o = 8'(current_q);
+  assign probe_chosen_filter_o = 16'(push);
+
+  logic unused_bits;
+  assign unused_bits = ^{step_q, op_word0, op_word1, map_word, queue_ready};
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (rst_ni) begin
+      assert (!(finished_valid || replay_valid_q) || queue_ready) else $error("%m: a finished channel finds no place");
+    end
+  end
+`endif
+
+endmodule

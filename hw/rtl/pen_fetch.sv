@@ -1,0 +1,232 @@
+// Fetches the chosen filters of a layer, group by group, one group ahead of the one that is computed.
+//
+// Chosen filters come as a stream of indices. Each takes the next lane of the group being filled: its bias, shift and
+// output place are read from the filter table, and for every run of bus words that hold weights of present channels one
+// command goes to the read master. `group_valid_o` shows that all weights of the group in `group_half_o` have arrived;
+// `group_take_i` says that its last pass was issued, `group_done_i` that its last output has left: only then is its half
+// filled again. Commands leave at most one every 2 cycles, and 3 cycles lie between filters, behind the data of those
+// before as long as a record is longer.
+//
+// `start_i` begins a layer of `count_i` chosen filters (0 is allowed: no group comes). `words_o` counts the bus words
+// asked for since then. Data beats carry the tag {half, lane, word} of their command and follow each other in order.
+module pen_fetch #(
+  parameter int unsigned Filters     = 4,
+  parameter int unsigned BusBytes    = 4,
+  parameter int unsigned RecordWords = 16,  // a power of two; one half of a weight bank
+  parameter int unsigned RunBits     = 8,
+  parameter int unsigned IndexBits   = 8,
+  parameter int unsigned AddrBits    = 32,
+  parameter int unsigned WordBits    = 8,   // of the map memory
+  parameter int unsigned AccBits     = 32,
+  parameter int unsigned TableDepth  = 16,  // filters of all layers
+  parameter string       FilterFile  = "",
+  localparam int unsigned TableBits  = (TableDepth > 1) ? $clog2(TableDepth) : 1,
+  localparam int unsigned LaneBits   = (Filters > 1) ? $clog2(Filters) : 1,
+  localparam int unsigned RecordBits = (RecordWords > 1) ? $clog2(RecordWords) : 1,
+  localparam int unsigned OffsetBits = IndexBits + RecordBits + 1,
+  localparam int unsigned TagBits    = 1 + LaneBits + RecordBits
+) (
+  input  logic                            clk_i,
+  input  logic                            rst_ni,
+  // Layer
+  input  logic                            start_i,
+  input  logic [IndexBits-1:0]            count_i,
+  input  logic [AddrBits-1:0]             base_i,         // address of filter 0's record
+  input  logic [RecordBits:0]             stride_i,       // of the records, in bus words
+  input  logic [TableBits-1:0]            filter_base_i,
+  input  logic [IndexBits-1:0]            runs_i,
+  output logic                            run_read_o,
+  output logic [IndexBits-1:0]            run_addr_o,
+  input  logic [RunBits-1:0]              run_first_i,
+  input  logic [RunBits-1:0]              run_end_i,
+  output logic [31:0]                     words_o,
+  // Chosen filters
+  input  logic                            chosen_valid_i,
+  output logic                            chosen_ready_o,
+  input  logic [IndexBits-1:0]            chosen_i,
+  // Read master
+  output logic                            cmd_valid_o,
+  input  logic                            cmd_ready_i,
+  output logic [AddrBits-1:0]             cmd_addr_o,
+  output logic [RunBits-1:0]              cmd_words_o,
+  output logic [TagBits-1:0]              cmd_tag_o,
+  input  logic                            data_valid_i,
+  input  logic [TagBits-1:0]              data_tag_i,
+  input  logic                            data_last_i,
+  // Weight banks: where the word at the read master's data port goes
+  output logic                            bank_half_o,
+  output logic [LaneBits-1:0]             bank_lane_o,
+  output logic [RecordBits-1:0]           bank_word_o,
+  // Groups
+  output logic                            group_valid_o,
+  output logic                            group_half_o,
+  output logic [LaneBits-1:0]             group_last_lane_o,
+  input  logic                            group_take_i,
+  input  logic                            group_done_i,
+  // Parameters of the group that drains, and of the one whose beats leave
+  input  logic                            drain_half_i,
+  output logic [Filters-1:0][AccBits-1:0] bias_o,
+  output logic [Filters-1:0][4:0]         shift_o,
+  input  logic                            beat_half_i,
+  input  logic [LaneBits-1:0]             beat_lane_i,
+  output logic [IndexBits-1:0]            beat_filter_o,
+  output logic [WordBits-1:0]             beat_map_o,
+  output logic                            beat_last_group_o  // of the layer
+);
+
+  typedef struct packed {
+    logic [WordBits-1:0] map;
+    logic [AccBits-1:0]  bias;
+    logic [4:0]          shift;
+  } filter_t;
+
+  typedef enum logic [2:0] {Wait, Look, Keep, Run, Command} state_e;
+  state_e state_q;
+
+  logic [1:0]           occupied_q;            // halves being filled, valid or in use
+  logic                 fill_q, take_q;        // half being filled; half to be taken next
+  logic [1:0]           issued_q;              // per half: all commands are out
+  logic [1:0][15:0]     pending_q;             // per half: commands whose data is not complete
+  logic [IndexBits-1:0] left_q;                // filters of the layer that have not been given a lane
+  logic [LaneBits-1:0]  lane_q;
+  logic [1:0][LaneBits-1:0] last_lane_q;
+  logic [1:0]           last_group_q;
+  logic [IndexBits-1:0] filter_q, run_q;
+  logic [OffsetBits-1:0] offset_q;  // of the filter's record, in bus words
+  logic                 claim, lane_end, runs_end, cmd_take;
+  filter_t              filter;
+
+  logic [Filters-1:0][AccBits-1:0]   bias_q [2];
+  logic [Filters-1:0][4:0]           shift_q [2];
+  logic [Filters-1:0][IndexBits-1:0] index_q [2];
+  logic [Filters-1:0][WordBits-1:0]  map_q [2];
+
+  // A group's half is claimed with its first filter; the other filters come into a half that is already theirs.
+  assign claim = (state_q == Wait) && (lane_q == '0) && chosen_valid_i && (left_q != '0) && (occupied_q != 2'd2);
+  assign chosen_ready_o = (state_q == Wait) && (left_q != '0) && ((lane_q != '0) || (occupied_q != 2'd2));
+  assign cmd_take = cmd_valid_o && cmd_ready_i;
+  assign runs_end = run_q == runs_i;
+  assign lane_end = (lane_q == LaneBits'(Filters - 1)) || (left_q == '0);
+
+  pen_rom #(
+    .Width($bits(filter_t)),
+    .Depth(TableDepth),
+    .InitFile(FilterFile)
+  ) u_filters (
+    .clk_i,
+    .read_i(state_q == Look),
+    .addr_i(filter_base_i + TableBits'(filter_q)),
+    .data_o(filter)
+  );
+
+  assign run_read_o = (state_q == Look) || (state_q == Keep) || cmd_take;
+  assign run_addr_o = (state_q == Look) ? '0 : run_q;
+  assign cmd_valid_o = state_q == Command;
+  assign cmd_addr_o = base_i + ((AddrBits'(offset_q) + AddrBits'(run_first_i)) << $clog2(BusBytes));
+  assign cmd_words_o = run_end_i - run_first_i;
+  assign cmd_tag_o = {fill_q, lane_q, RecordBits'(run_first_i)};
+
+  always_ff @(posedge clk_i) begin
+    unique case (state_q)
+      Wait: begin
+        if (chosen_valid_i && chosen_ready_o) begin
+          filter_q <= chosen_i;
+          left_q <= left_q - 1'b1;
+          state_q <= Look;
+        end
+      end
+      Look: begin
+        offset_q <= OffsetBits'(filter_q) * OffsetBits'(stride_i);
+        run_q <= '0;
+        state_q <= Keep;
+      end
+      Keep: begin
+        bias_q[fill_q][lane_q] <= filter.bias;
+        shift_q[fill_q][lane_q] <= filter.shift;
+        map_q[fill_q][lane_q] <= filter.map;
+        index_q[fill_q][lane_q] <= filter_q;
+        last_lane_q[fill_q] <= lane_q;
+        last_group_q[fill_q] <= left_q == '0;
+        state_q <= Run;
+      end
+      Run: begin
+        if (runs_end) begin
+          lane_q <= lane_end ? '0 : lane_q + 1'b1;
+          if (lane_end) begin
+            issued_q[fill_q] <= 1'b1;
+            fill_q <= !fill_q;
+          end
+          state_q <= Wait;
+        end else begin
+          run_q <= run_q + 1'b1;
+          state_q <= Command;
+        end
+      end
+      default: begin  // Command
+        if (cmd_take) begin
+          words_o <= words_o + 32'(cmd_words_o);
+          state_q <= Run;
+        end
+      end
+    endcase
+    if (group_take_i) begin
+      issued_q[take_q] <= 1'b0;
+      take_q <= !take_q;
+    end
+    occupied_q <= occupied_q + 2'(claim) - 2'(group_done_i);
+    for (int unsigned h = 0; h < 2; h++) begin
+      pending_q[h] <= pending_q[h] + 16'(cmd_take && (fill_q == h[0]))
+                                   - 16'(data_valid_i && data_last_i && (data_tag_i[TagBits-1] == h[0]));
+    end
+    if (start_i) begin
+      left_q <= count_i;
+      lane_q <= '0;
+      words_o <= '0;
+    end
+    if (!rst_ni) begin
+      state_q <= Wait;
+      left_q <= '0;
+      lane_q <= '0;
+      occupied_q <= '0;
+      fill_q <= 1'b0;
+      take_q <= 1'b0;
+      issued_q <= '0;
+      pending_q <= '0;
+    end
+  end
+
+  // ---- Data: a command's words go to one lane, one after another ---------------------------------------------------------------
+  logic [RecordBits-1:0] next_q;
+  logic                  within_q;
+
+  assign {bank_half_o, bank_lane_o} = data_tag_i[TagBits-1:RecordBits];
+  assign bank_word_o = within_q ? next_q : data_tag_i[RecordBits-1:0];
+
+  always_ff @(posedge clk_i) begin
+    if (data_valid_i) begin
+      within_q <= !data_last_i;
+      next_q <= bank_word_o + 1'b1;
+    end
+    if (!rst_ni) within_q <= 1'b0;
+  end
+
+  assign group_valid_o = issued_q[take_q] && (pending_q[take_q] == '0);
+  assign group_half_o = take_q;
+  assign group_last_lane_o = last_lane_q[take_q];
+  assign bias_o = bias_q[drain_half_i];
+  assign shift_o = shift_q[drain_half_i];
+  assign beat_filter_o = index_q[beat_half_i][beat_lane_i];
+  assign beat_map_o = map_q[beat_half_i][beat_lane_i];
+  assign beat_last_group_o = last_group_q[beat_half_i];
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (rst_ni) begin
+      assert (!start_i || (occupied_q == '0)) else $error("%m: a layer starts while a group of the last one is in use");
+      assert (!group_done_i || (occupied_q != '0)) else $error("%m: a group is done that was never filled");
+      assert (!cmd_valid_o || (run_end_i > run_first_i)) else $error("%m: an empty run");
+    end
+  end
+`endif
+
+endmodule

@@ -1,0 +1,91 @@
+// Feature maps, and an unaligned window of `Pixels` neighbouring pixels per cycle.
+//
+// Words of `Pixels` pixels lie in two banks, even words in one and odd words in the other, so that two neighbouring
+// words are read at once and rotated. A read names both words (`word0_i`, and `word1_i` that continues it: next word,
+// or the first of a ring) and the pixel of word0 at which the window starts. Lanes whose mask bit is 0 read as zero,
+// whatever the memory holds there.
+//
+// Latency: 2 cycles from the address to `window_o`. One read and one write per cycle; no stalls.
+module pen_map_ram #(
+  parameter int unsigned Pixels = 4,
+  parameter int unsigned Words  = 16,
+  localparam int unsigned BankDepth  = (Words + 1) / 2,
+  localparam int unsigned BankBits   = (BankDepth > 1) ? $clog2(BankDepth) : 1,
+  localparam int unsigned WordBits   = BankBits + 1,
+  localparam int unsigned OffsetBits = (Pixels > 1) ? $clog2(Pixels) : 1
+) (
+  input  logic                     clk_i,
+  input  logic                     write_i,
+  input  logic [WordBits-1:0]      waddr_i,
+  input  logic [Pixels-1:0][7:0]   wdata_i,
+  input  logic                     read_i,
+  input  logic [WordBits-1:0]      word0_i,
+  input  logic [WordBits-1:0]      word1_i,
+  input  logic [OffsetBits-1:0]    offset_i,
+  input  logic [Pixels-1:0]        mask_i,
+  output logic [Pixels-1:0][7:0]   window_o
+);
+
+  localparam int unsigned WordWidth = 8 * Pixels;
+
+  if (Pixels < 1 || (Pixels & (Pixels - 1)) != 0) begin : gen_bad_pixels
+    $fatal(1, "pen_map_ram %m: Pixels must be a power of two");
+  end
+
+  logic [BankBits-1:0] even_addr, odd_addr;
+  assign even_addr = word0_i[0] ? word1_i[BankBits:1] : word0_i[BankBits:1];
+  assign odd_addr = word0_i[0] ? word0_i[BankBits:1] : word1_i[BankBits:1];
+
+  logic [WordWidth-1:0] even_data, odd_data;
+
+  pen_ram #(
+    .Width(WordWidth),
+    .Depth(BankDepth)
+  ) u_even (
+    .clk_i,
+    .write_i(write_i && !waddr_i[0]),
+    .waddr_i(waddr_i[BankBits:1]),
+    .wdata_i(wdata_i),
+    .read_i,
+    .raddr_i(even_addr),
+    .rdata_o(even_data)
+  );
+
+  pen_ram #(
+    .Width(WordWidth),
+    .Depth(BankDepth)
+  ) u_odd (
+    .clk_i,
+    .write_i(write_i && waddr_i[0]),
+    .waddr_i(waddr_i[BankBits:1]),
+    .wdata_i(wdata_i),
+    .read_i,
+    .raddr_i(odd_addr),
+    .rdata_o(odd_data)
+  );
+
+  logic                  swap_q;
+  logic [OffsetBits-1:0] offset_q;
+  logic [Pixels-1:0]     mask_q;
+  logic [2*Pixels-1:0][7:0] both;
+  assign both = swap_q ? {even_data, odd_data} : {odd_data, even_data};
+
+  always_ff @(posedge clk_i) begin
+    swap_q   <= word0_i[0];
+    offset_q <= offset_i;
+    mask_q   <= mask_i;
+    for (int unsigned p = 0; p < Pixels; p++) begin
+      window_o[p] <= mask_q[p] ? both[p + 32'(offset_q)] : 8'd0;
+    end
+  end
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (read_i) assert (word0_i[0] != word1_i[0]) else $error("%m: the two words of a read lie in one bank");
+  end
+`else
+  logic unused_parity;
+  assign unused_parity = word1_i[0];
+`endif
+
+endmodule

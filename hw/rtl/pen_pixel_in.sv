@@ -1,0 +1,83 @@
+// AXI4-Stream of pixels, channels last, to the row stream: words of `Pixels` neighbouring pixels of one channel.
+//
+// A beat holds one pixel, channel c in byte c. Pixels are collected into one word per channel; when a word's worth is
+// in (or the frame's last pixel, the rest of the word being zero), the words leave in order of channels while the next
+// are collected. Throughput: one pixel per cycle as long as Channels <= Pixels; else the output is the limit.
+// Frames are counted, `Height` x `Width` pixels each; `tlast` does not steer anything. `frame_error_o` pulses where a
+// `tlast` comes at another pixel than the last, or is missing there.
+module pen_pixel_in #(
+  parameter int unsigned Channels    = 1,
+  parameter int unsigned FramePixels = 64,
+  parameter int unsigned Pixels      = 4,
+  localparam int unsigned ChannelBits = (Channels > 1) ? $clog2(Channels) : 1,
+  localparam int unsigned Words       = (FramePixels + Pixels - 1) / Pixels,
+  localparam int unsigned WordBits    = (Words > 1) ? $clog2(Words) : 1
+) (
+  input  logic                     clk_i,
+  input  logic                     rst_ni,
+  input  logic                     pixel_valid_i,
+  output logic                     pixel_ready_o,
+  input  logic [Channels-1:0][7:0] pixel_i,
+  input  logic                     pixel_last_i,
+  output logic                     row_valid_o,
+  input  logic                     row_ready_i,
+  output logic [ChannelBits-1:0]   row_channel_o,
+  output logic [WordBits-1:0]      row_word_o,
+  output logic [Pixels-1:0][7:0]   row_data_o,
+  output logic                     frame_error_o
+);
+
+  localparam int unsigned CountBits = (FramePixels > 1) ? $clog2(FramePixels) : 1;
+  localparam int unsigned SlotBits = (Pixels > 1) ? $clog2(Pixels) : 1;
+
+  logic [Channels-1:0][Pixels-1:0][7:0] collect_q, words_q;
+  logic [CountBits-1:0]                 count_q;
+  logic [SlotBits-1:0]                  slot;
+  logic                                 take, frame_end, word_end, out_end;
+  logic [ChannelBits-1:0]               channel_q;
+  logic [WordBits-1:0]                  word_q;
+  logic                                 busy_q;
+
+  assign slot = (Pixels > 1) ? SlotBits'(count_q) : '0;
+  assign frame_end = count_q == CountBits'(FramePixels - 1);
+  assign word_end = frame_end || (slot == SlotBits'(Pixels - 1));
+  assign out_end = row_ready_i && (channel_q == ChannelBits'(Channels - 1));
+  assign pixel_ready_o = !(word_end && busy_q && !out_end);
+  assign take = pixel_valid_i && pixel_ready_o;
+
+  always_ff @(posedge clk_i) begin
+    frame_error_o <= take && (pixel_last_i != frame_end);
+    if (busy_q && row_ready_i) begin
+      words_q <= words_q >> (8 * Pixels);
+      channel_q <= channel_q + 1'b1;
+      if (out_end) busy_q <= 1'b0;
+    end
+    if (take) begin
+      count_q <= frame_end ? '0 : count_q + 1'b1;
+      for (int unsigned c = 0; c < Channels; c++) begin
+        if (slot == '0) collect_q[c] <= '0;
+        collect_q[c][slot] <= pixel_i[c];
+      end
+      if (word_end) begin
+        busy_q <= 1'b1;
+        channel_q <= '0;
+        word_q <= WordBits'(count_q >> $clog2(Pixels));
+        for (int unsigned c = 0; c < Channels; c++) begin
+          words_q[c] <= (slot == '0) ? '0 : collect_q[c];
+          words_q[c][slot] <= pixel_i[c];
+        end
+      end
+    end
+    if (!rst_ni) begin
+      count_q <= '0;
+      busy_q <= 1'b0;
+      frame_error_o <= 1'b0;
+    end
+  end
+
+  assign row_valid_o = busy_q;
+  assign row_channel_o = channel_q;
+  assign row_word_o = word_q;
+  assign row_data_o = words_q[0];
+
+endmodule

@@ -1,0 +1,34 @@
+// One write port, one read port, read data one cycle after `read_i` and held until the next read.
+//
+// The one place where block RAM is inferred. A read of an address in the cycle that writes it is not allowed, so that
+// synthesis may drop the collision logic; the assertion below tells. Contents are undefined until written.
+module pen_ram #(
+  parameter int unsigned Width = 8,
+  parameter int unsigned Depth = 16,
+  localparam int unsigned AddrBits = (Depth > 1) ? $clog2(Depth) : 1
+) (
+  input  logic                clk_i,
+  input  logic                write_i,
+  input  logic [AddrBits-1:0] waddr_i,
+  input  logic [Width-1:0]    wdata_i,
+  input  logic                read_i,
+  input  logic [AddrBits-1:0] raddr_i,
+  output logic [Width-1:0]    rdata_o
+);
+
+  logic [Width-1:0] mem [Depth];
+
+  always_ff @(posedge clk_i) begin
+    if (write_i) mem[waddr_i] <= wdata_i;
+    if (read_i) rdata_o <= mem[raddr_i];
+  end
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (write_i) begin
+      assert (32'(waddr_i) < Depth) else $error("%m: write to word %0d of %0d", waddr_i, Depth);
+    end
+  end
+`endif
+
+endmodule

@@ -1,0 +1,176 @@
+// The k largest of a layer's scores, ties to the lower index, as a stream of filter indices in ascending order.
+//
+// The k-th largest score is found digit by digit from the top (4 bits at a time): a pass over the scores counts how many
+// of those that match the digits so far are at least 1, 2, .. 15 in the next one. After the last digit the threshold is
+// known and how many scores equal to it are still wanted; a last pass emits the filters.
+//
+// Scores are read in words of `Lanes` (`score_i` one cycle after `score_read_o`). Cycles: (words + 3) for each of
+// ceil(ScoreBits / 4) digits, then per word 2 and 1 per chosen filter, as long as the stream is taken.
+// `start_i` while idle, with 1 <= keep_i < filters_i (who wants all needs no selection).
+module pen_select #(
+  parameter int unsigned Lanes     = 8,
+  parameter int unsigned MaxWords  = 8,
+  parameter int unsigned ScoreBits = 32,
+  parameter int unsigned IndexBits = 8,
+  localparam int unsigned WordBits = (MaxWords > 1) ? $clog2(MaxWords) : 1
+) (
+  input  logic                            clk_i,
+  input  logic                            rst_ni,
+  input  logic                            start_i,
+  input  logic [IndexBits-1:0]            filters_i,
+  input  logic [IndexBits-1:0]            keep_i,
+  input  logic [WordBits-1:0]             last_word_i,
+  output logic                            idle_o,
+  output logic                            score_read_o,
+  output logic [WordBits-1:0]             score_word_o,
+  input  logic [Lanes-1:0][ScoreBits-1:0] score_i,
+  output logic                            first_pass_o,    // scores of score_seen_word_o are at score_i for the first time
+  output logic [WordBits-1:0]             score_seen_word_o,
+  output logic                            chosen_valid_o,
+  input  logic                            chosen_ready_i,
+  output logic [IndexBits-1:0]            chosen_o
+);
+
+  localparam int unsigned Digits = (ScoreBits + 3) / 4;
+  localparam int unsigned KeyBits = 4 * Digits;
+  localparam int unsigned DigitBits = (Digits > 1) ? $clog2(Digits) : 1;
+  localparam int unsigned LogLanes = $clog2(Lanes);
+  localparam int unsigned LaneBits = (Lanes > 1) ? LogLanes : 1;
+
+  typedef enum logic [2:0] {Idle, Count, Settle, Decide, Read, Mark, Emit} state_e;
+  state_e state_q;
+
+  logic [WordBits-1:0]  word_q, seen_word_q;
+  logic                 seen_q;
+  logic [DigitBits-1:0] digit_q;      // being decided, from the top one (Digits - 1) down to 0
+  logic [KeyBits-1:0]   threshold_q;  // digits decided so far, zeros below
+  logic [IndexBits-1:0] wanted_q;     // of the scores that match the digits so far
+  logic [15:1][IndexBits-1:0] at_least_q;
+
+  // Scores as unsigned keys of whole digits.
+  logic [Lanes-1:0][KeyBits-1:0] key;
+  logic [Lanes-1:0]              exists;
+  always_comb begin
+    for (int unsigned l = 0; l < Lanes; l++) begin
+      key[l] = KeyBits'(signed'(score_i[l])) ^ (KeyBits'(1) << (KeyBits - 1));
+      exists[l] = (32'(seen_word_q) * Lanes + l) < 32'(filters_i);
+    end
+  end
+
+  // ---- Count: digits of the scores that are still in the race ---------------------------------------------------------------
+  logic [15:1][IndexBits-1:0] counted;
+  always_comb begin
+    counted = '0;
+    for (int unsigned l = 0; l < Lanes; l++) begin
+      automatic logic [KeyBits-1:0] above = (key[l] ^ threshold_q) >> (4 * (32'(digit_q) + 1));
+      automatic logic [3:0] digit = 4'(key[l] >> (4 * 32'(digit_q)));
+      for (int unsigned d = 1; d < 16; d++) begin
+        counted[d] = counted[d] + IndexBits'(exists[l] && (above == '0) && (32'(digit) >= d));
+      end
+    end
+  end
+
+  // ---- Decide: the largest digit that leaves enough --------------------------------------------------------------------------
+  logic [3:0]           best;
+  logic [IndexBits-1:0] larger;  // scores with a larger digit: chosen for certain
+  always_comb begin
+    best = 4'd0;
+    larger = at_least_q[1];
+    for (int unsigned d = 1; d < 16; d++) begin
+      if (at_least_q[d] >= wanted_q) begin
+        best = 4'(d);
+        larger = (d < 15) ? at_least_q[(d < 15) ? d + 1 : 15] : '0;
+      end
+    end
+  end
+
+  // ---- Mark: which of a word's scores are chosen ------------------------------------------------------------------------------
+  logic [Lanes-1:0]     mark, mark_q, mark_after;
+  logic [IndexBits-1:0] equal_left;
+  logic [LaneBits-1:0]  lane;
+  always_comb begin
+    equal_left = wanted_q;
+    for (int unsigned l = 0; l < Lanes; l++) begin
+      mark[l] = exists[l] && (key[l] > threshold_q);
+      if (exists[l] && (key[l] == threshold_q) && (equal_left != '0)) begin
+        mark[l] = 1'b1;
+        equal_left = equal_left - 1'b1;
+      end
+    end
+    lane = '0;
+    for (int unsigned l = Lanes; l > 0; l--) begin
+      if (mark_q[l-1]) lane = LaneBits'(l - 1);
+    end
+  end
+
+  assign mark_after = mark_q & (mark_q - 1'b1);
+  assign chosen_valid_o = (state_q == Emit) && (mark_q != '0);
+  assign chosen_o = IndexBits'((32'(seen_word_q) << LogLanes) + ((Lanes > 1) ? 32'(lane) : 32'd0));
+  assign idle_o = state_q == Idle;
+  assign score_read_o = (state_q == Count) || (state_q == Read);
+  assign score_word_o = word_q;
+  assign score_seen_word_o = seen_word_q;
+  assign first_pass_o = seen_q && (state_q inside {Count, Settle}) && (digit_q == DigitBits'(Digits - 1));
+
+  always_ff @(posedge clk_i) begin
+    seen_q <= score_read_o;
+    if (score_read_o) seen_word_q <= word_q;
+    if (seen_q && (state_q == Count || state_q == Settle)) begin
+      for (int unsigned d = 1; d < 16; d++) at_least_q[d] <= at_least_q[d] + counted[d];
+    end
+    unique case (state_q)
+      Count: begin
+        word_q <= word_q + 1'b1;
+        if (word_q == last_word_i) state_q <= Settle;
+      end
+      Settle: state_q <= Decide;
+      Decide: begin
+        threshold_q <= threshold_q | (KeyBits'(best) << (4 * 32'(digit_q)));
+        wanted_q <= wanted_q - larger;
+        at_least_q <= '0;
+        word_q <= '0;
+        digit_q <= digit_q - 1'b1;
+        state_q <= (digit_q == '0) ? Read : Count;
+      end
+      Read: state_q <= Mark;
+      Mark: begin
+        mark_q <= mark;
+        wanted_q <= equal_left;
+        state_q <= Emit;
+      end
+      Emit: begin
+        if (chosen_ready_i || (mark_q == '0)) begin
+          mark_q <= mark_after;
+          if (mark_after == '0) begin
+            word_q <= word_q + 1'b1;
+            state_q <= (word_q == last_word_i) ? Idle : Read;
+          end
+        end
+      end
+      default: begin
+        if (start_i) begin
+          state_q <= Count;
+          word_q <= '0;
+          digit_q <= DigitBits'(Digits - 1);
+          threshold_q <= '0;
+          wanted_q <= keep_i;
+          at_least_q <= '0;
+        end
+      end
+    endcase
+    if (!rst_ni) begin
+      state_q <= Idle;
+      seen_q <= 1'b0;
+    end
+  end
+
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (rst_ni && start_i) begin
+      assert (idle_o) else $error("%m: started while selecting");
+      assert ((keep_i != '0) && (keep_i < filters_i)) else $error("%m: keeps %0d of %0d", keep_i, filters_i);
+    end
+  end
+`endif
+
+endmodule
