@@ -51,12 +51,17 @@ class TrainSection(Section):
 
 
 class QuantiseSection(TrainSection):
-    """Quantised training that follows, and the widths of weights and activations."""
+    """Quantised training that follows, and the widths of weights and activations.
+
+    Below 1.0, `gate` makes lazy layers practise: a share of their filters, drawn from `gate` to 1 for every batch,
+    stays and the weakest are set to zero, so that the network bears what lazy inference does to it.
+    """
 
     epochs: PositiveInt = 15
     rate: Rate = 1e-3
     weights: Bits = 8
     activations: Bits = 8
+    gate: Share = 1.0
 
 
 class OnnxSection(Section):
@@ -78,40 +83,25 @@ class EngineSection(Section):
 
 
 class LayerSection(Section):
-    """Where a layer runs and where its weights come from.
+    """Where a layer runs and where its weights come from; what is left out is the backend's choice (`hw.options`).
 
     `keep` is what a lazy layer computes per frame after reset: a share of its filters (0.5) or their number (16).
     `lanes` is (filters, pixels) of a head stage's own multipliers.
     """
 
-    place: Place = Place.ENGINE
-    weights: Source = Source.DENSE
+    place: Place | None = None
+    weights: Source | None = None
     keep: Share | PositiveInt | None = None
     lanes: tuple[PositiveInt, PixelLanes] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if (self.place is Place.HEAD) != (self.weights is Source.RESIDENT):
-            raise ValueError(
-                f"place '{self.place}' with weights '{self.weights}'; accepted: 'head' with 'resident', "
-                "'engine' with 'lazy' or 'dense'"
-            )
         if (self.keep is not None) != (self.weights is Source.LAZY):
             raise ValueError(
-                f"weights '{self.weights}' {'without' if self.keep is None else 'with'} keep; "
-                "accepted: keep for lazy layers, and for them only"
-            )
-        if self.lanes is not None and self.place is not Place.HEAD:
-            raise ValueError(
-                "lanes for an engine layer; accepted: lanes for head stages only ([engine] has the engine's)"
+                f"keep is {'missing for' if self.keep is None else 'given with'} weights '{self.weights or 'unsaid'}'; "
+                "accepted: keep for weights 'lazy', and for them only"
             )
         return self
-
-    def filters_kept(self, filters: int) -> int | None:
-        """`keep` as a number of filters; None for a layer that is not lazy."""
-        if isinstance(self.keep, float):
-            return max(1, round(self.keep * filters))
-        return self.keep
 
 
 class PredictorSection(Section):
@@ -126,7 +116,7 @@ class MemorySection(Section):
     After every `gap_every` beats (0: never) the memory idles for `gap_cycles`.
     """
 
-    latency: Natural = 10
+    latency: PositiveInt = 10
     outstanding: PositiveInt = 8
     gap_every: Natural = 0
     gap_cycles: Natural = 0
@@ -139,7 +129,10 @@ class VerifySection(Section):
 
 
 class Recipe(Section):
-    """What is built: a network (from data and model, or from a QONNX file), its accelerator and how it is verified."""
+    """What is built: a network (from data and model, or from a QONNX file), its accelerator and how it is verified.
+
+    Without any layer's section, every engine layer but the last is lazy and computes half of its filters.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
     seed: Natural = 1
@@ -149,7 +142,7 @@ class Recipe(Section):
     quantise: QuantiseSection = QuantiseSection()
     onnx: OnnxSection | None = None
     engine: EngineSection = EngineSection()
-    layers: dict[str, LayerSection] = Field(default_factory=dict)
+    layers: dict[str, LayerSection] | None = None
     predictor: PredictorSection = PredictorSection()
     memory: MemorySection = MemorySection()
     verify: VerifySection = VerifySection()
@@ -163,6 +156,11 @@ class Recipe(Section):
                 "accepted: both [data] and [model], or [onnx] alone"
             )
         return self
+
+
+def lazy_layers(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the layers that the recipe calls lazy."""
+    return tuple(name for name, layer in (recipe.layers or {}).items() if layer.weights is Source.LAZY)
 
 
 def load(path: Path) -> Recipe:

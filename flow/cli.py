@@ -1,0 +1,147 @@
+"""The command line: ``penstock hls`` builds, ``penstock verify`` runs every test frame through the RTL."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from flow import figures, recipe
+from flow.errors import UserError
+from flow.recipe import Recipe
+from hw.design import DesignError
+
+if TYPE_CHECKING:
+    from flow.steps import Flow
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="CNN accelerators for FPGAs that fetch and compute only the filters that this input needs.",
+)
+
+RecipeFile = Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="what to build, a .toml file")]
+OnnxFile = Annotated[Path | None, typer.Option("--onnx", help="build a network of your own instead: a QONNX file")]
+CalibrationFile = Annotated[
+    Path | None, typer.Option("--calibration", help="unlabelled inputs for it, array x of an .npz file")
+]
+Name = Annotated[str | None, typer.Option("--name", help="what to call it; by default after the ONNX file")]
+BuildFolder = Annotated[Path, typer.Option("--build", help="folder of the results, one folder per name in it")]
+
+
+def main() -> None:
+    """Entry point of `penstock`."""
+    with user_errors():
+        app()
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """One sentence and exit code 2 for input that cannot be used, 1 for results that are not equal."""
+    try:
+        yield
+    except (UserError, DesignError) as error:
+        _fail(error, 2)
+    except KeyboardInterrupt:
+        _fail("interrupted; the next run goes on where this one stopped", 130)
+    except Exception as error:
+        if "flow.steps" in sys.modules and isinstance(error, sys.modules["flow.steps"].VerificationError):
+            _fail(error, 1)
+        raise
+
+
+def _fail(error: object, code: int) -> None:
+    sentence = " ".join(str(error).split())
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"penstock: {sentence}", markup=False)
+    sys.exit(code)
+
+
+@app.command()
+def hls(
+    recipe_file: RecipeFile = None,
+    onnx: OnnxFile = None,
+    calibration: CalibrationFile = None,
+    name: Name = None,
+    build: BuildFolder = Path("build"),
+) -> None:
+    """Build RTL, weight image and golden vectors, verify some frames in the RTL, and print the summary."""
+    started = time.monotonic()
+    flow = _flow(_chosen(recipe_file, onnx, calibration, name), build)
+    flow.run()
+    again = str(recipe_file) if recipe_file else f"--onnx {onnx} --calibration {calibration}"
+    figures.show(flow.console, flow.recipe.name, figures.load(flow.path("figures.json")), flow.workspace.folder, again)
+    flow.console.print(f"\n{time.monotonic() - started:.0f} s", highlight=False)
+
+
+@app.command()
+def verify(
+    recipe_file: RecipeFile = None,
+    onnx: OnnxFile = None,
+    calibration: CalibrationFile = None,
+    name: Name = None,
+    build: BuildFolder = Path("build"),
+    stalls: Annotated[float, typer.Option(help="probability of a stall on every channel in each cycle", min=0)] = 0.0,
+    seed: Annotated[int, typer.Option(help="of the stalls", min=0)] = 1,
+) -> None:
+    """Run every test frame through the RTL and compare logits, choices and bytes with the golden model."""
+    if stalls >= 1:
+        raise UserError(f"--stalls is {stalls}; accepted: 0 up to, not including, 1")
+    flow = _flow(_chosen(recipe_file, onnx, calibration, name), build)
+    flow.run()
+    from flow.steps import require_equal
+    from sim import golden
+    from sim.memory import Stalls
+
+    with flow.console.status("RTL runs ...") if flow.console.is_terminal else _nothing():
+        rtl = flow.verilated(Stalls(seed, stalls)).run(flow.test_frames)
+        require_equal(golden.run(flow.design, flow.test_frames), rtl)
+    flow.console.print(
+        f"RTL equals the golden model on all {len(rtl.outputs)} frames: "
+        f"logits, strengths, scores, chosen filters, bytes fetched"
+    )
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def _chosen(recipe_file: Path | None, onnx: Path | None, calibration: Path | None, name: str | None) -> Recipe:
+    """The recipe in a file, or the one that --onnx and --calibration stand for."""
+    own = onnx is not None and calibration is not None
+    if (recipe_file is None) != own or (onnx is None) != (calibration is None) or (name is not None and not own):
+        raise UserError(
+            "say what to build: either a recipe, or --onnx and --calibration together (and --name with them)"
+        )
+    if recipe_file is not None:
+        return recipe.load(recipe_file)
+    assert onnx is not None
+    name = name or re.sub(r"[^a-z0-9_]+", "_", onnx.stem.lower())
+    if not name[:1].isalpha():
+        name = f"net_{name}"
+    for what, file in (("ONNX file", onnx), ("calibration file", calibration)):
+        if file is not None and not file.is_file():
+            raise UserError(f"{what} '{file}' does not exist")
+    return recipe.build({"name": name, "onnx": {"file": str(onnx), "calibration": str(calibration)}}, "options")
+
+
+def _flow(chosen: Recipe, build: Path) -> Flow:
+    """The flow of a recipe; its packages take seconds to load, so not before the recipe is known to be right."""
+    warnings.filterwarnings("ignore", module="brevitas")  # of an optional package that nothing here uses
+    from flow.steps import Flow
+    from flow.workspace import Workspace
+
+    return Flow(chosen, Workspace(build / chosen.name), Console())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""From a QONNX file to a `Design`, through hls4ml with ``backend="Penstock"``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from flow.recipe import LayerSection, Recipe
+from hw import qonnx
+from hw.design import Design, IntArray, LinearPredictor, Source
+from hw.frames import quantise_input
+from hw.options import kept_filters
+from sim import golden
+from sw import predictors
+from sw.data import FloatArray
+
+DEFAULT_KEEP = 0.5  # share of filters that lazy layers compute where a recipe names no layers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe says about layers, once all of them are known by name."""
+
+    layers: dict[str, LayerSection]
+
+    @property
+    def lazy(self) -> dict[str, LayerSection]:
+        """The lazy ones."""
+        return {name: layer for name, layer in self.layers.items() if layer.weights is Source.LAZY}
+
+    @staticmethod
+    def of(recipe: Recipe, dense: Design) -> Plan:
+        """The recipe's own plan, or all engine layers but the last lazy where it has none."""
+        if recipe.layers is not None:
+            return Plan(recipe.layers)
+        section = LayerSection(weights=Source.LAZY, keep=DEFAULT_KEEP)
+        return Plan({layer.name: section for layer in dense.tail[:-1]})
+
+
+def convert(
+    model: ModelProto,
+    recipe: Recipe,
+    output: Path,
+    layers: dict[str, LayerSection] | None = None,
+    predictor_file: Path | None = None,
+) -> Any:
+    """The `ModelGraph` of `model`, which has a `Design` in `.penstock.design`; `output` is where `write()` writes.
+
+    `layers` (by default the recipe's) says where layers go; without `predictor_file` lazy ones are converted as dense.
+    `DesignError` names the layer that cannot be built.
+    """
+    layers = (recipe.layers or {}) if layers is None else layers
+    engine = recipe.engine
+    config = {
+        "Model": {
+            "Precision": "fixed<16,6>",  # hls4ml wants one; the network's own quantisers say them all
+            "ReuseFactor": 1,
+            "EngineFilterLanes": engine.filter_lanes,
+            "EnginePixelLanes": engine.pixel_lanes,
+            "BusBytes": engine.bus_bytes,
+            "PredictorLanes": engine.predictor_lanes,
+            "Outstanding": engine.outstanding,
+            "MaxBurst": engine.max_burst,
+        },
+        "LayerName": {name: _options(layer, predictor_file) for name, layer in layers.items()},
+    }
+    return qonnx.convert(model, output, recipe.name, config, io_type="io_stream")
+
+
+def _options(layer: LayerSection, predictor_file: Path | None) -> dict[str, object]:
+    """One layer's section in the backend's words."""
+    options: dict[str, object] = {}
+    if layer.place is not None:
+        options["Place"] = str(layer.place)
+    if layer.weights is not None:
+        options["Weights"] = str(layer.weights)
+    if layer.lanes is not None:
+        options["FilterLanes"], options["PixelLanes"] = layer.lanes
+    if layer.weights is Source.LAZY:
+        if predictor_file is None:
+            options["Weights"] = str(Source.DENSE)
+        else:
+            options |= {"Keep": layer.keep, "Predictor": str(predictor_file)}
+    return options
+
+
+def fit_predictors(dense: Design, plan: Plan, frames: IntArray) -> dict[str, predictors.LinearPredictor]:
+    """A linear predictor for each lazy layer, fitted on what the golden model shows for integer `frames` (n, c, h, w).
+
+    In program order, so that each layer is fitted on the strengths that it will see: those of layers before it that
+    are lazy already. Targets are the activation strengths of the layer's output when all of its filters are computed.
+    """
+    fitted: dict[str, predictors.LinearPredictor] = {}
+    tail = list(dense.tail)
+    for index, layer in enumerate(tail):
+        if layer.name not in plan.lazy:
+            continue
+        trace = golden.run(replace(dense, tail=tuple(tail)), frames).layer(layer.name)
+        predictor = predictors.fit(trace.strengths, np.abs(trace.output).sum(axis=(2, 3)))
+        fitted[layer.name] = predictor
+        tail[index] = replace(
+            layer,
+            source=Source.LAZY,
+            predictor=LinearPredictor(predictor.weights, predictor.bias),
+            keep=kept_filters(layer.name, plan.lazy[layer.name].keep, layer.filters),
+        )
+    return fitted
+
+
+def integer_frames(graph: Any, frames: FloatArray) -> IntArray:
+    """Frames as the QONNX file takes them, in the design's integers (n, c, h, w)."""
+    return quantise_input(graph.penstock.design, frames, graph.penstock.layout)

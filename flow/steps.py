@@ -1,0 +1,387 @@
+"""The steps from a recipe to verified RTL. Each reads and writes files of the recipe's workspace, `build/<name>/`.
+
+    data, model ─► train ─► quantise ─► export ─┐
+    a QONNX file ──────────────────────► adopt ─┴─► predict ─► emit ─► measure
+
+A step runs only if what it is made from has changed (`flow.workspace`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from pydantic import BaseModel, JsonValue
+from rich.console import Console
+
+import quant.export
+import quant.train
+import sw.data
+import sw.models
+import sw.train
+from flow import figures
+from flow.compare import differences
+from flow.convert import Plan, convert, fit_predictors, integer_frames
+from flow.errors import UserError
+from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
+from flow.recipe import Recipe, Section, TrainSection, lazy_layers
+from flow.workspace import Step, Workspace, digest
+from hw.design import Design, Engine, IntArray, Lanes, Layer, Place
+from hw.image import layout
+from hw.options import kept_filters
+from quant.check import compare
+from quant.layers import QuantNetwork
+from sim import golden
+from sim.golden import GoldenRun
+from sim.memory import FixedLatency, Stalls
+from sim.verilated import RtlRun, VerilatedModel, build
+from sw import predictors
+
+FLOAT, QUANTISED, MODEL, FRAMES, ACCURACY = "float.pt", "quantised.pt", "model.onnx", "frames.npz", "accuracy.json"
+PREDICTORS, RTL, IMAGE, MANIFEST, VECTORS = "predictors.npz", "rtl", "weights.bin", "manifest.json", "vectors.npz"
+FIGURES, SIMULATION = "figures.json", "simulation"
+
+
+class VerificationError(Exception):
+    """Two executions that must be equal are not; the message says which, and where."""
+
+
+class TrainedAccuracy(BaseModel):
+    """Shares of held-out frames that are named right."""
+
+    floating: float
+    int8: float
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One recipe, its workspace, and where progress is shown."""
+
+    recipe: Recipe
+    workspace: Workspace
+    console: Console
+
+    def run(self) -> None:
+        """Bring everything up to date. UserError and `DesignError` for what cannot be built."""
+        check(self.recipe)
+        with self.workspace.locked():
+            if self.recipe.onnx is None:
+                self._step("train", "float network trained", train, own_progress=True)
+                self._step("quantise", "quantised network trained", quantise, own_progress=True)
+                self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
+            else:
+                self._step("adopt", "QONNX and calibration inputs read", adopt)
+            self._step("predict", "predictors fitted", predict)
+            self._step("emit", "RTL, weight image and golden vectors written", emit)
+            self._step("measure", "RTL built and run, equal to the golden model", measure)
+
+    def _step(self, name: str, done: str, make: Callable[[Flow, Path], None], own_progress: bool = False) -> None:
+        inputs = INPUTS[name]
+        step = Step(name, inputs.settings(self.recipe), inputs.code, inputs.reads, inputs.writes)
+        started = time.monotonic()
+        live = self.console.is_terminal and not own_progress and not self.workspace.is_fresh(step)
+        with self.console.status(f"{name} ...") if live else nullcontext():
+            made = self.workspace.run(step, lambda aside: make(self, aside))
+        note = f"{time.monotonic() - started:5.1f} s" if made else "unchanged"
+        self.console.print(f"  {name:<9} {note:>9}  {done}", highlight=False)
+
+    # -- what the steps have made --------------------------------------------------------------------------------------
+    def path(self, name: str) -> Path:
+        """Where the result `name` lies."""
+        return self.workspace.path(name)
+
+    @cached_property
+    def data(self) -> sw.data.Dataset:
+        """The recipe's dataset."""
+        assert self.recipe.data is not None
+        return sw.data.load(self.recipe.data.set, self.recipe.seed)
+
+    @cached_property
+    def frames(self) -> Frames:
+        """Calibration and test frames as the network takes them."""
+        return Frames.load(self.path(FRAMES))
+
+    @cached_property
+    def graph(self) -> Any:
+        """hls4ml's `ModelGraph` with the fitted predictors."""
+        model = onnx.load(self.path(MODEL))
+        plan = Plan.of(self.recipe, convert(model, self.recipe, self.workspace.folder).penstock.design)
+        return convert(model, self.recipe, self.workspace.folder, plan.layers, self.path(PREDICTORS))
+
+    @property
+    def design(self) -> Design:
+        """The accelerator."""
+        design: Design = self.graph.penstock.design
+        return design
+
+    @cached_property
+    def test_frames(self) -> IntArray:
+        """The test frames in the design's integers, (n, c, h, w)."""
+        return integer_frames(self.graph, self.frames.test)
+
+    def quantised_network(self) -> QuantNetwork:
+        """The Brevitas network."""
+        return quant.train.load(self.path(QUANTISED), self._untrained())
+
+    def verilated(self, stalls: Stalls | None = None) -> VerilatedModel:
+        """The emitted RTL, built and reset, with the recipe's external memory."""
+        library = build(self.path(RTL), self.path(SIMULATION), f"{self.design.name}_probed")
+        memory = FixedLatency(**self.recipe.memory.model_dump())
+        return VerilatedModel(library, self.design, self.path(IMAGE).read_bytes(), memory, stalls)
+
+    def _untrained(self) -> torch.nn.Sequential:
+        assert self.recipe.model is not None
+        return sw.models.build(self.recipe.model.name, self.data.shape, self.data.classes, self.recipe.seed)
+
+
+# -- before anything runs ----------------------------------------------------------------------------------------------
+def check(recipe: Recipe) -> None:
+    """Refuse at once what would fail later: names, engine, own files. UserError or `DesignError`."""
+    engine = recipe.engine
+    Engine(Lanes(engine.filter_lanes, engine.pixel_lanes), engine.bus_bytes, engine.predictor_lanes)
+    if recipe.onnx is not None:
+        _convert_own(recipe)
+        return
+    assert recipe.data is not None
+    assert recipe.model is not None
+    for section, name, known in (
+        ("data.set", recipe.data.set, sw.data.DATASETS),
+        ("model.name", recipe.model.name, sw.models.MODELS),
+    ):
+        if name not in known:
+            raise UserError(f"recipe '{recipe.name}': '{section}' is '{name}'; accepted: {', '.join(sorted(known))}")
+    data = sw.data.load(recipe.data.set, recipe.seed)
+    network = sw.models.build(recipe.model.name, data.shape, data.classes, recipe.seed)
+    weighted = [name for name, layer in network.named_children() if hasattr(layer, "weight")]
+    for name in recipe.layers or {}:
+        if name not in weighted:
+            raise UserError(f"recipe '{recipe.name}': no layer '{name}' in [layers]; accepted: {', '.join(weighted)}")
+
+
+def _convert_own(recipe: Recipe) -> tuple[OwnNetwork, Frames]:
+    """The user's own network and frames, once the backend has taken them."""
+    assert recipe.onnx is not None
+    own = OwnNetwork.load(recipe.onnx.file)
+    x = own.arrange(load_calibration(recipe.onnx.calibration, own.frame))
+    convert(own.model, recipe, Path("unwritten"))
+    return own, Frames(x, x, None)
+
+
+# -- the network -------------------------------------------------------------------------------------------------------
+def train(flow: Flow, aside: Path) -> None:
+    """Train in floating point."""
+    network = flow._untrained()
+    sw.train.fit(network, flow.data, _settings(flow.recipe.train, flow.recipe.seed), progress=flow.console.is_terminal)
+    sw.train.save_state(aside / FLOAT, network.state_dict())
+
+
+def quantise(flow: Flow, aside: Path) -> None:
+    """Go on training with quantised weights and activations."""
+    section = flow.recipe.quantise
+    network = flow._untrained()
+    network.load_state_dict(sw.train.load_state(flow.path(FLOAT)))
+    network.eval()
+    lazy = lazy_layers(flow.recipe)
+    quantised = quant.train.quantise(
+        network,
+        flow.data,
+        _settings(section, flow.recipe.seed),
+        quant.train.Bits(section.weights, section.activations),
+        sw.train.Gate(lazy, section.gate) if lazy and section.gate < 1 else None,
+        progress=flow.console.is_terminal,
+    )
+    quant.train.save(aside / QUANTISED, quantised)
+    logits = quantised.integer_logits(torch.tensor(flow.data.test_x)).numpy()
+    accuracy = TrainedAccuracy(
+        floating=sw.train.accuracy(network, flow.data.test_x, flow.data.test_y),
+        int8=share(logits.argmax(axis=1) == flow.data.test_y),
+    )
+    (aside / ACCURACY).write_text(accuracy.model_dump_json(indent=1))
+
+
+def export(flow: Flow, aside: Path) -> None:
+    """Write QONNX, and check that it computes what Brevitas computes, on all test frames."""
+    network = flow.quantised_network()
+    quant.export.export(network, flow.data.shape, aside / MODEL)
+    comparison = compare(network, aside / MODEL, flow.data.test_x)
+    if not comparison.equal:
+        raise VerificationError(
+            f"QONNX and Brevitas differ on {len(comparison.brevitas) - comparison.equal_frames} of "
+            f"{len(comparison.brevitas)} frames"
+        )
+    frames = Frames(channels_last(flow.data.train_x), channels_last(flow.data.test_x), flow.data.test_y)
+    frames.save(aside / FRAMES)
+
+
+def adopt(flow: Flow, aside: Path) -> None:
+    """Take the user's own network and inputs, in the form that the backend converts."""
+    own, frames = _convert_own(flow.recipe)
+    (aside / MODEL).write_bytes(own.model.SerializeToString(deterministic=True))
+    frames.save(aside / FRAMES)
+
+
+# -- the accelerator ---------------------------------------------------------------------------------------------------
+def predict(flow: Flow, aside: Path) -> None:
+    """Fit the lazy layers' predictors on what the golden model shows for the calibration frames."""
+    graph = convert(onnx.load(flow.path(MODEL)), flow.recipe, aside)
+    dense = graph.penstock.design
+    frames = integer_frames(graph, flow.frames.calibration)
+    predictors.save(aside / PREDICTORS, fit_predictors(dense, Plan.of(flow.recipe, dense), frames))
+
+
+def emit(flow: Flow, aside: Path) -> None:
+    """Write RTL, weight image and manifest through hls4ml, and what the golden model says for every test frame."""
+    flow.graph.config.config["OutputDir"] = str(aside)
+    flow.graph.write()
+    run = golden.run(flow.design, flow.test_frames)
+    arrays = {"frames": flow.test_frames, "outputs": run.outputs}
+    for trace in run.layers[len(flow.design.head) :]:
+        arrays[f"{trace.name}.strengths"] = trace.strengths
+        arrays[f"{trace.name}.chosen"] = trace.chosen.astype(np.int64)
+        arrays[f"{trace.name}.bytes"] = trace.bytes
+        if trace.scores is not None:
+            arrays[f"{trace.name}.scores"] = trace.scores
+    write_npz(aside / VECTORS, arrays)
+
+
+def measure(flow: Flow, aside: Path) -> None:
+    """Run frames through the RTL, compare with the golden model, and write the figures of both."""
+    frames = flow.test_frames[: flow.recipe.verify.frames]
+    model = flow.verilated()
+    rtl = model.run(frames)
+    require_equal(golden.run(flow.design, frames), rtl)
+    alone = [model.run(frames[i : i + 1]) for i in range(len(frames))]  # each frame finds the accelerator idle
+    result = collect(
+        flow.design,
+        golden.run(flow.design, flow.test_frames),
+        golden.run(flow.design, flow.test_frames, all_filters(flow.design)),
+        rtl,
+        latency=float(np.mean([run.last_out[0] - run.first_in[0] + 1 for run in alone])),
+    )
+    if flow.frames.labels is not None:
+        trained = TrainedAccuracy.model_validate_json(flow.path(ACCURACY).read_text())
+        logits = golden.run(flow.design, flow.test_frames).outputs
+        result.accuracy = figures.Accuracy(
+            floating=trained.floating,
+            int8=trained.int8,
+            lazy=share(logits.argmax(axis=1) == flow.frames.labels),
+        )
+    (aside / FIGURES).write_text(result.model_dump_json(indent=1) + "\n")
+
+
+def collect(design: Design, lazy: GoldenRun, dense: GoldenRun, rtl: RtlRun, latency: float) -> figures.Figures:
+    """The figures of a golden run with chosen filters, one with all of them, and an RTL run of some of the frames."""
+    records = {record.name: record for record in layout(design)}
+    cycles = {layer.name: float(layer.cycles.mean()) for layer in rtl.layers}
+    rows = []
+    for layer, trace in zip(design.layers, lazy.layers, strict=True):
+        record = records.get(layer.name)
+        rows.append(
+            figures.LayerFigures(
+                name=layer.name,
+                kind=kind(layer),
+                filters=float(trace.chosen.sum(axis=1).mean()),
+                filters_all=layer.filters,
+                bytes=None if record is None else float(trace.bytes.mean()),
+                bytes_all=None if record is None else record.stride * record.filters,
+                cycles=cycles.get(layer.name),
+            )
+        )
+    completions = rtl.last_out
+    return figures.Figures(
+        frames=len(lazy.outputs),
+        rtl_frames=len(completions),
+        accuracy=None,
+        agreement=share(lazy.outputs.argmax(axis=1) == dense.outputs.argmax(axis=1)),
+        layers=rows,
+        latency=latency,
+        interval=float(completions[-1] - completions[0]) / (len(completions) - 1) if len(completions) > 1 else None,
+    )
+
+
+def kind(layer: Layer) -> str:
+    """How a layer runs, in words."""
+    if layer.place is Place.HEAD:
+        return "head stage, weights on chip"
+    return "engine, predicted filters" if layer.lazy else "engine, all filters"
+
+
+def all_filters(design: Design) -> dict[str, int]:
+    """`keep` with which lazy layers compute everything."""
+    return {layer.name: layer.filters for layer in design.lazy_layers}
+
+
+def keep_share(design: Design, kept: float) -> dict[str, int]:
+    """`keep` with which every lazy layer computes this share of its filters."""
+    return {layer.name: kept_filters(layer.name, float(kept), layer.filters) for layer in design.lazy_layers}
+
+
+def require_equal(expected: GoldenRun, rtl: RtlRun) -> None:
+    """Raise `VerificationError` unless the RTL's run is the golden model's."""
+    found = differences(expected, rtl)
+    if found:
+        raise VerificationError("RTL and golden model are not equal: " + "; ".join(map(str, found)))
+
+
+def share(hits: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    """Mean of a mask."""
+    return float(hits.mean())
+
+
+def _settings(section: TrainSection, seed: int) -> sw.train.TrainSettings:
+    return sw.train.TrainSettings(section.epochs, seed, section.batch, section.rate, section.decay)
+
+
+# -- what each step is made from ---------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Inputs:
+    """Our code and the sections of the recipe that a step depends on, files that it reads and that it writes."""
+
+    code: tuple[str, ...]
+    sections: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    def settings(self, recipe: Recipe) -> JsonValue:
+        """The sections' contents; of files that they name, their digests."""
+        content: dict[str, JsonValue] = {}
+        for key in self.sections:
+            value = getattr(recipe, key)
+            content[key] = value.model_dump(mode="json") if isinstance(value, Section) else _plain(value)
+        if "onnx" in self.sections and recipe.onnx is not None:
+            content["onnx"] = [digest(recipe.onnx.file), digest(recipe.onnx.calibration)]
+        return content
+
+
+def _plain(value: object) -> JsonValue:
+    if isinstance(value, dict):
+        return {str(key): section.model_dump(mode="json") for key, section in value.items()}
+    assert value is None or isinstance(value, str | int)
+    return value
+
+
+_NETWORK = ("flow.steps", "sw", "quant")
+_HARDWARE = ("flow.steps", "flow.convert", "flow.network", "sw", "hw", "sim")
+_ACCELERATOR = ("name", "engine", "layers", "predictor")
+INPUTS = {
+    "train": Inputs(("flow.steps", "sw"), ("seed", "data", "model", "train"), (), (FLOAT,)),
+    "quantise": Inputs(_NETWORK, ("seed", "data", "model", "quantise", "layers"), (FLOAT,), (QUANTISED, ACCURACY)),
+    "export": Inputs(_NETWORK, ("seed", "data", "model"), (QUANTISED,), (MODEL, FRAMES)),
+    "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
+    "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS,)),
+    "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS), (RTL, IMAGE, MANIFEST, VECTORS)),
+    "measure": Inputs(
+        (*_HARDWARE, "flow.compare", "flow.figures"),
+        (*_ACCELERATOR, "memory", "verify"),
+        (MODEL, FRAMES, PREDICTORS, ACCURACY, RTL, IMAGE),
+        (FIGURES,),
+    ),
+}
