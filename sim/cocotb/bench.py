@@ -1,0 +1,283 @@
+"""The parts that benches are built from: clock and reset, stream driver and monitor, memory, scoreboard.
+
+When things are sampled: drivers change their signals just after the rising edge, and everything is read at the
+falling edge, when all combinational logic has settled on what the next rising edge will see. So no read races with an
+edge, whatever the simulator calls first.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, RisingEdge
+
+PERIOD_NS = 10
+
+
+def parameter(name: str) -> int:
+    """The parameter `name` that the module was built with."""
+    return int(os.environ[f"PEN_{name}"])
+
+
+async def start(dut: Any, *quiet: Any) -> None:
+    """Run the clock and reset the module; returns just after a rising edge, reset released.
+
+    The signals `quiet`, every valid that goes in, are low from the start: the test before may have left them high.
+    """
+    for signal in quiet:
+        signal.value = 0
+    Clock(dut.clk_i, PERIOD_NS, unit="ns").start()
+    await reset(dut)
+
+
+async def reset(dut: Any, cycles: int = 4) -> None:
+    """Hold reset for some cycles; returns just after a rising edge."""
+    dut.rst_ni.value = 0
+    for _ in range(cycles):
+        await RisingEdge(dut.clk_i)
+    dut.rst_ni.value = 1
+    await RisingEdge(dut.clk_i)
+
+
+async def cycles(dut: Any, count: int) -> None:
+    """Let `count` cycles pass; returns just after a rising edge."""
+    for _ in range(count):
+        await RisingEdge(dut.clk_i)
+
+
+def pauses(probability: float, seed: int) -> Iterator[bool]:
+    """An endless sequence that is true, for a pause, with `probability`; reproducible from `seed`."""
+    rng = random.Random(seed)  # noqa: S311 - stimulus, not a secret
+    while True:
+        yield rng.random() < probability
+
+
+class CycleCounter:
+    """Numbers the cycles, so that events can be told apart by how far they are."""
+
+    def __init__(self, dut: Any) -> None:
+        self.now = 0
+        self._dut = dut
+        cocotb.start_soon(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await RisingEdge(self._dut.clk_i)
+            self.now += 1
+
+
+class StreamDriver:
+    """Offers words on a valid/ready stream in order, with pauses between them; keeps each until it is taken."""
+
+    def __init__(self, clock: Any, valid: Any, ready: Any, payload: Any, pause: Iterator[bool] | None = None) -> None:
+        self.words: deque[int] = deque()
+        self._clock, self._valid, self._ready, self._payload = clock, valid, ready, payload
+        self._pause = pause or pauses(0.0, 0)
+        self._offered = False
+        valid.value = 0
+        self._task = cocotb.start_soon(self._run())
+
+    def send(self, words: Iterable[int]) -> None:
+        """Queue words."""
+        self.words.extend(words)
+
+    async def wait(self) -> None:
+        """Until everything queued has been taken; returns just after a rising edge."""
+        while self.words or self._offered:
+            await RisingEdge(self._clock)
+
+    def stop(self) -> None:
+        """Withdraw the offer and forget what is queued; for resets."""
+        self._task.cancel()
+        self.words.clear()
+        self._valid.value = 0
+
+    async def _run(self) -> None:
+        while True:
+            if not self.words or next(self._pause):
+                self._valid.value = 0
+                self._payload.value = 0
+                await RisingEdge(self._clock)
+                continue
+            self._valid.value, self._payload.value, self._offered = 1, self.words.popleft(), True
+            await FallingEdge(self._clock)
+            while not int(self._ready.value):
+                await FallingEdge(self._clock)
+            await RisingEdge(self._clock)
+            self._offered = False
+
+
+class StreamMonitor:
+    """Hands every word that passes a stream to `callback`, and checks that offers stay until they are taken.
+
+    With `pause` it also is the receiver: it drives ready, low during pauses.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        valid: Any,
+        ready: Any,
+        payload: Any,
+        callback: Callable[[int], None],
+        pause: Iterator[bool] | None = None,
+    ) -> None:
+        self._clock, self._valid, self._ready, self._payload = clock, valid, ready, payload
+        self._callback, self._pause = callback, pause
+        self._waiting: int | None = None
+        self._task = cocotb.start_soon(self._run())
+
+    def stop(self) -> None:
+        """Look away; for resets, after which an offer may be gone."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            if self._pause is not None:
+                self._ready.value = not next(self._pause)
+            await FallingEdge(self._clock)
+            valid, ready = int(self._valid.value), int(self._ready.value)
+            if self._waiting is not None:
+                assert valid, "valid was withdrawn before ready"
+                assert int(self._payload.value) == self._waiting, "the word changed while it waited for ready"
+            self._waiting = int(self._payload.value) if valid and not ready else None
+            if valid and ready:
+                self._callback(int(self._payload.value))
+            await RisingEdge(self._clock)
+
+
+@dataclass
+class Scoreboard:
+    """Compares what comes with what is expected, in order."""
+
+    expected: deque[Any] = field(default_factory=deque)
+    seen: int = 0
+
+    def expect(self, items: Iterable[Any]) -> None:
+        """Queue what must come next."""
+        self.expected.extend(items)
+
+    def check(self, item: Any) -> None:
+        """The callback of a monitor."""
+        assert self.expected, f"{item!r} came, nothing was expected"
+        wanted = self.expected.popleft()
+        assert item == wanted, f"item {self.seen}: {item!r} came, {wanted!r} was expected"
+        self.seen += 1
+
+    def finish(self) -> None:
+        """At the end: everything expected has come."""
+        assert not self.expected, f"{len(self.expected)} items did not come, the first is {self.expected[0]!r}"
+
+
+@dataclass
+class _Burst:
+    address: int
+    left: int
+    earliest: int
+
+
+class AxiReadMemory:
+    """Memory behind an AXI4 read port without IDs; ports are named ``<prefix>_araddr`` and so on.
+
+    (cocotbext-axi's slaves need IDs.) `image` lies at `base`; a read that touches a byte outside it fails the test, as
+    does any request that AXI forbids. Latency from request to first beat is drawn from `latency`; `pause` makes
+    back-pressure on requests and bubbles between beats. A beat whose address is in `failing` is answered with SLVERR.
+    """
+
+    def __init__(
+        self,
+        dut: Any,
+        image: bytes,
+        base: int,
+        latency: tuple[int, int] = (1, 1),
+        pause: tuple[Iterator[bool], Iterator[bool]] | None = None,
+        seed: int = 0,
+        prefix: str = "m_axi",
+    ) -> None:
+        self._dut, self._image, self._base, self._latency = dut, image, base, latency
+        self._ports = {
+            name: getattr(dut, f"{prefix}_{name}")
+            for name in (
+                *("araddr", "arlen", "arsize", "arburst", "arvalid", "arready"),
+                *("rdata", "rresp", "rlast", "rvalid", "rready"),
+            )
+        }
+        self._bus = len(self._ports["rdata"]) // 8
+        self._request_pause, self._beat_pause = pause or (pauses(0.0, 0), pauses(0.0, 0))
+        self._rng = random.Random(seed)  # noqa: S311 - stimulus
+        self._bursts: deque[_Burst] = deque()
+        self.failing: set[int] = set()
+        self.requests: list[tuple[int, int]] = []  # address and beats
+        self.beats = 0
+        self.most_in_flight = 0
+        self._now = 0
+        self._task = cocotb.start_soon(self._run())
+
+    def stop(self) -> None:
+        """Forget all bursts and fall silent; for resets."""
+        self._task.cancel()
+        self._ports["rvalid"].value = 0
+        self._ports["arready"].value = 0
+
+    async def _run(self) -> None:
+        ports, clock, offered = self._ports, self._dut.clk_i, False
+        waiting: tuple[int, int] | None = None
+        while True:
+            ports["arready"].value = not next(self._request_pause)
+            if not offered:
+                front = self._bursts[0] if self._bursts else None
+                offered = front is not None and self._now >= front.earliest and not next(self._beat_pause)
+                self._drive(front if offered else None)
+            await FallingEdge(clock)
+            if offered and int(ports["rready"].value):
+                offered = False
+                self._taken()
+            request = (int(ports["araddr"].value), int(ports["arlen"].value) + 1)
+            valid, ready = int(ports["arvalid"].value), int(ports["arready"].value)
+            assert waiting is None or (valid and request == waiting), "a read request changed while it waited"
+            waiting = request if valid and not ready else None
+            if valid and ready and int(self._dut.rst_ni.value):
+                self._accept(*request)
+            await RisingEdge(clock)
+            self._now += 1
+
+    def _drive(self, burst: _Burst | None) -> None:
+        ports = self._ports
+        ports["rvalid"].value = burst is not None
+        if burst is None:
+            # Junk: nothing may look at these without RVALID.
+            ports["rdata"].value = self._rng.getrandbits(8 * self._bus)
+            ports["rlast"].value = 1
+            ports["rresp"].value = 3
+            return
+        offset = burst.address - self._base
+        ports["rdata"].value = int.from_bytes(self._image[offset : offset + self._bus], "little")
+        ports["rlast"].value = burst.left == 1
+        ports["rresp"].value = 2 if burst.address in self.failing else 0
+
+    def _taken(self) -> None:
+        self.beats += 1
+        burst = self._bursts[0]
+        burst.address += self._bus
+        burst.left -= 1
+        if not burst.left:
+            self._bursts.popleft()
+
+    def _accept(self, address: int, beats: int) -> None:
+        last = address + beats * self._bus - 1
+        where = f"read of {beats} beats at {address:#x}"
+        assert 1 << int(self._ports["arsize"].value) == self._bus, f"{where}: ARSIZE is not the bus width"
+        assert int(self._ports["arburst"].value) == 1, f"{where}: ARBURST is not INCR"
+        assert address % self._bus == 0, f"{where} is not aligned"
+        assert address >> 12 == last >> 12, f"{where} crosses 4 KB"
+        assert self._base <= address <= last < self._base + len(self._image), f"{where} leaves the image"
+        self.requests.append((address, beats))
+        self._bursts.append(_Burst(address, beats, self._now + self._rng.randint(*self._latency)))
+        self.most_in_flight = max(self.most_in_flight, len(self._bursts))

