@@ -351,6 +351,8 @@ class Dense(Layer):
         return (1, 1)
 
     def verify(self) -> None:
+        if self.place is Place.HEAD:
+            self._refuse("a fully connected layer is placed in the head", "the engine: it needs the whole map")
         if self.weights.ndim == 4 and self.kernel != (self.input.height, self.input.width):
             self._refuse(f"weights have shape {self.weights.shape}", "a kernel that covers the input map")
         super().verify()
@@ -439,10 +441,16 @@ class Design:
                     f"layer '{layer.name}' is not requantised; only the last layer may leave accumulators"
                 )
             shape, number = layer.output, layer.output_format
-        if (shape.height, shape.width) != (1, 1) or self.tail[-1].shift is not None:
+        last = self.tail[-1]
+        if (shape.height, shape.width) != (1, 1) or last.shift is not None:
             raise DesignError(
-                f"layer '{self.tail[-1].name}' ends the network with a {shape.height} x {shape.width} map; "
+                f"layer '{last.name}' ends the network with a {shape.height} x {shape.width} map; "
                 "accepted: a layer of 1 x 1 outputs whose accumulators leave as logits"
+            )
+        if last.lazy or last.pool_size != 1:
+            raise DesignError(
+                f"layer '{last.name}' is the last and {'lazy' if last.lazy else 'followed by pooling'}; "
+                "accepted: a last layer that computes all of its outputs and is not pooled"
             )
 
     @cached_property

@@ -259,8 +259,7 @@ def _random_last(rng: np.random.Generator, shape: MapShape, number: IntFormat) -
             taps=layer.taps,
         )
     spread = int(np.abs(layer.weights).sum(axis=(1, 2, 3)).max()) * number.magnitude // 4
-    layer = replace(layer, bias=rng.integers(-spread - 1, spread + 2, filters), shift=None)
-    return _maybe_lazy(rng, layer, 0.15)
+    return replace(layer, bias=rng.integers(-spread - 1, spread + 2, filters), shift=None)
 
 
 def _dense(

@@ -265,6 +265,11 @@ def test_designs_that_do_not_fit_together_are_refused() -> None:
         replace(design, name="two words")
     with pytest.raises(DesignError, match="layer 'dense' ends the network with a 1 x 1 map"):
         _swap(design, 2, shift=np.full(10, 5), output_format=UINT8)
+    lazy = LinearPredictor(np.zeros((64, 10), np.int64), np.zeros(10, np.int64))
+    with pytest.raises(DesignError, match="layer 'dense' is the last and lazy"):
+        _swap(design, 2, source=Source.LAZY, predictor=lazy, keep=5)
+    with pytest.raises(DesignError, match="fully connected layer is placed in the head"):
+        replace(design.tail[2], place=Place.HEAD, source=Source.RESIDENT, lanes=Lanes(1, 1))
     with pytest.raises(DesignError, match="layer 'conv2' is not requantised"):
         _swap(design, 0, shift=None, output_format=IntFormat(48, True, 0))
 

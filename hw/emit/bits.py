@@ -52,6 +52,7 @@ class Table:
 
     @property
     def depth(self) -> int:
+        """Number of words."""
         return len(self.words)
 
     def hexadecimal(self) -> str:

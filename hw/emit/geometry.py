@@ -25,6 +25,7 @@ class Geometry:
 
     @property
     def out_pixels(self) -> int:
+        """Pixels of one output channel, after pooling."""
         return self.layer.output.pixels
 
     @property
@@ -59,10 +60,12 @@ class Geometry:
 
     @property
     def log_stride(self) -> int:
+        """Exponent of the stride, a power of two."""
         return self.layer.stride.bit_length() - 1
 
     @property
     def log_pool(self) -> int:
+        """Exponent of the pooling size, a power of two."""
         return self.layer.pool_size.bit_length() - 1
 
     @property

@@ -20,49 +20,60 @@ class Program:
 
     design: Design
 
-    # -- sizes that all steps share ---------------------------------------------------------------------------------------
+    # -- sizes that all steps share
     @property
     def steps(self) -> tuple[Layer, ...]:
+        """The layers in program order."""
         return self.design.tail
 
     @property
     def pixels(self) -> int:
+        """Pixel lanes of the array, which is also the pixels of a map word."""
         return self.design.engine.lanes.pixels
 
     @property
     def bus_bytes(self) -> int:
+        """Width of the memory port."""
         return self.design.engine.bus_bytes
 
     @cached_property
     def geometries(self) -> tuple[Geometry, ...]:
+        """Every step walked by the engine's windows."""
         return tuple(Geometry(layer, self.pixels) for layer in self.steps)
 
     @cached_property
     def records(self) -> tuple[RecordLayout, ...]:
+        """Where every step's weights lie in the image."""
         return layout(self.design)
 
     @cached_property
     def coord_bits(self) -> int:
+        """Signed width of rows and columns."""
         return max(g.coord_bits for g in self.geometries)
 
     @cached_property
     def pixel_bits(self) -> int:
+        """Signed width of places in a flat map."""
         return max(g.pixel_bits for g in self.geometries)
 
     @cached_property
     def acc_bits(self) -> int:
+        """Width of the accumulators: no step's sums can leave it."""
         return max(MIN_ACC_BITS, *(layer.accumulator_bits for layer in self.steps))
 
     @cached_property
     def max_taps(self) -> int:
+        """Taps of the largest kernel."""
         return max(len(g.taps) for g in self.geometries)
 
     @cached_property
     def record_words(self) -> int:
+        """Bus words of one half of a weight bank: the longest record, as a power of two."""
         return power_of_two(max(2, *(record.stride // self.bus_bytes for record in self.records)))
 
     @cached_property
     def index_bits(self) -> int:
+        """Width that counts the channels and filters of any step."""
         return max(max(layer.input.channels, layer.filters) for layer in self.steps).bit_length()
 
     @cached_property
@@ -72,11 +83,13 @@ class Program:
 
     @cached_property
     def word_bits(self) -> int:
+        """Width of a word address in either map memory."""
         inputs = self.geometries[0].words * self.steps[0].input.channels
         return max(2, clog2(inputs) + 1, clog2(self.region_words) + 1)
 
     @property
     def predict_lanes(self) -> int:
+        """Scores updated per cycle, which is also the scores of a word."""
         return self.design.engine.predictor_lanes
 
     @cached_property
@@ -86,9 +99,11 @@ class Program:
 
     @cached_property
     def strength_bits(self) -> int:
+        """Width that no activation strength can leave."""
         return max(layer.strength_high.bit_length() for layer in self.steps)
 
     def score_words(self, layer: Layer) -> int:
+        """Words that hold the scores of `layer`."""
         return -(-layer.filters // self.predict_lanes)
 
     def bases(self, sizes: list[int]) -> list[int]:
@@ -97,39 +112,48 @@ class Program:
 
     @cached_property
     def tap_sizes(self) -> list[int]:
+        """Words of each step in the tap table."""
         return [len(g.taps) for g in self.geometries]
 
     @cached_property
     def channel_sizes(self) -> list[int]:
+        """Words of each step in the channel table."""
         return [layer.input.channels for layer in self.steps]
 
     @cached_property
     def filter_sizes(self) -> list[int]:
+        """Words of each step in the filter table."""
         return [layer.filters for layer in self.steps]
 
     @cached_property
     def predict_sizes(self) -> list[int]:
+        """Words of each step in the table of predictor weights."""
         return [self.score_words(x) * x.input.channels if x.lazy else 0 for x in self.steps]
 
     @cached_property
     def bias_sizes(self) -> list[int]:
+        """Words of each step in the table of initial scores."""
         return [self.score_words(x) if x.lazy else 0 for x in self.steps]
 
-    # -- derived widths, as pen_engine derives them --------------------------------------------------------------------------
+    # -- derived widths, as pen_engine derives them
     @property
     def record_bits(self) -> int:
+        """Width of a word's place in a record."""
         return clog2(self.record_words)
 
     @property
     def byte_bits(self) -> int:
+        """Width of a weight's address in its bank, both halves."""
         return clog2(2 * self.record_words) + clog2(self.bus_bytes)
 
     @property
     def predict_depth(self) -> int:
+        """Words of the table of predictor weights; one where there are none."""
         return max(1, sum(self.predict_sizes))
 
     @property
     def bias_depth(self) -> int:
+        """Words of the table of initial scores; one where there are none."""
         return max(1, sum(self.bias_sizes))
 
     @property
@@ -168,7 +192,7 @@ class Program:
         }
         return {name: str(value) for name, value in numbers.items()}
 
-    # -- tables ---------------------------------------------------------------------------------------------------------------
+    # -- tables
     @property
     def tables(self) -> dict[str, Table]:
         """ROM contents by the parameter that names their file."""

@@ -24,28 +24,34 @@ class Stage:
 
     @property
     def name(self) -> str:
+        """The layer's name, which begins the names of its tables."""
         return self.layer.name
 
     @cached_property
     def geometry(self) -> Geometry:
+        """The layer walked by the stage's own windows."""
         assert self.layer.lanes is not None  # Design verifies
         return Geometry(self.layer, self.layer.lanes.pixels)
 
     @property
     def lane_filters(self) -> int:
+        """Filters computed side by side."""
         assert self.layer.lanes is not None
         return self.layer.lanes.filters
 
     @property
     def groups(self) -> int:
+        """Groups of filters that a window is computed for, one after another."""
         return -(-self.layer.filters // self.lane_filters)
 
     @property
     def row_weights(self) -> int:
+        """Kept weights of one filter."""
         return int(self.layer.kept_taps.sum())
 
     @property
     def acc_bits(self) -> int:
+        """Width of the accumulators."""
         return max(self.layer.accumulator_bits, MIN_ACC_BITS)
 
     @property

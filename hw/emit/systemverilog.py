@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -47,13 +46,13 @@ def emit(design: Design, folder: Path) -> None:
         if (folder / "rtl").exists():
             shutil.rmtree(folder / "rtl")
         for entry in ("rtl", "weights.bin", "manifest.json"):
-            os.replace(aside / entry, folder / entry)
+            (aside / entry).replace(folder / entry)
 
 
 def sources(design: Design) -> dict[str, str]:
     """Every text of the accelerator's rtl folder, by path below `folder` of `emit`."""
     stages, program = _stages(design), Program(design)
-    tables = [t for part in (*stages, program) for t in part.tables.values()]
+    tables = [t for stage in stages for t in stage.tables.values()] + list(program.tables.values())
     library = {
         entry.name: entry.read_text()
         for entry in sorted((files("hw") / "rtl").iterdir(), key=lambda entry: entry.name)

@@ -79,13 +79,7 @@ module pen_map_ram #(
     end
   end
 
-`ifndef SYNTHESIS
-  always_ff @(posedge clk_i) begin
-    if (read_i) assert (word0_i[0] != word1_i[0]) else $error("%m: the two words of a read lie in one bank");
-  end
-`else
-  logic unused_parity;
+  logic unused_parity;  // of word1, which lies in the other bank than word0
   assign unused_parity = word1_i[0];
-`endif
 
 endmodule

@@ -1,7 +1,7 @@
 // One write port, one read port, read data one cycle after `read_i` and held until the next read.
 //
 // The one place where block RAM is inferred. A read of an address in the cycle that writes it is not allowed, so that
-// synthesis may drop the collision logic; the assertion below tells. Contents are undefined until written.
+// synthesis may drop the collision logic. Contents are undefined until written.
 module pen_ram #(
   parameter int unsigned Width = 8,
   parameter int unsigned Depth = 16,
@@ -22,13 +22,5 @@ module pen_ram #(
     if (write_i) mem[waddr_i] <= wdata_i;
     if (read_i) rdata_o <= mem[raddr_i];
   end
-
-`ifndef SYNTHESIS
-  always_ff @(posedge clk_i) begin
-    if (write_i) begin
-      assert (32'(waddr_i) < Depth) else $error("%m: write to word %0d of %0d", waddr_i, Depth);
-    end
-  end
-`endif
 
 endmodule

@@ -196,7 +196,10 @@ module pen_walk #(
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
-    if (rst_ni) assert (!(prime_i && busy_q)) else $error("%m: primed in the middle of a pass");
+    if (rst_ni) begin
+      assert (!(prime_i && busy_q)) else $error("%m: primed in the middle of a pass");
+      assert (!op_valid_o || (op_word0_o[0] != op_word1_o[0])) else $error("%m: two words of one parity");
+    end
   end
 `endif
 
