@@ -185,14 +185,6 @@ def test_traces_have_the_shapes_that_are_promised() -> None:
     assert {array.dtype for array in (run.outputs, conv3.output, conv3.strengths, conv3.bytes)} == {np.dtype(np.int64)}
 
 
-def test_lazy_last_layer_leaves_zero_for_filters_not_chosen() -> None:
-    design = next(d for d in map(random_design, range(1000)) if d.tail[-1].lazy and d.tail[-1].keep != d.outputs)
-    run = golden.run(design, random_frames(design, 7, 0))
-    chosen = run.layers[-1].chosen
-    assert (chosen.sum(axis=1) == design.tail[-1].keep).all()
-    assert not run.outputs[~chosen].any()
-
-
 # -- kinds of layers --------------------------------------------------------------------------------------------------
 def test_every_kind_of_layer_has_an_entry() -> None:
     kinds = set(_kinds(Layer))
