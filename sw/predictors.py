@@ -61,6 +61,10 @@ def fit(strengths: NDArray[np.generic], targets: NDArray[np.generic], ridge: flo
     every filter is computed. `ridge` is relative to the mean variance of the input channels. Only the order of the
     scores counts, so all filters share one positive scale: that which makes the largest weight 127. ValueError if the
     arrays do not fit or hold other than finite numbers.
+
+    Where layers before are lazy and their k changes at run time, stack the frames of several k: a predictor that saw
+    only one of them ranks badly at the others (digits, 25% kept everywhere: 51 to 79% right after a fit at 50%, 96 to
+    98% after one at 25, 50, 75 and 100%). Scaling or centring each frame made no difference.
     """
     x, y = np.asarray(strengths, np.float64), np.asarray(targets, np.float64)
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 2:
