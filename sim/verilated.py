@@ -50,7 +50,7 @@ VERILATOR_FLAGS = (
 )
 CXX_FLAGS = (
     "-std=c++17",
-    "-O2",
+    "-O1",  # compiles in half the time of -O2, and the model is 6% slower
     "-fPIC",
     # Several models live in one process: nothing may be shared between libraries.
     "-fvisibility=hidden",
@@ -59,6 +59,7 @@ CXX_FLAGS = (
     "-DVM_TRACE=0",
 )
 LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-pthread")
+RUNTIME = ("verilated", "verilated_threads")  # of Verilator's own sources, which every model needs
 
 
 class BuildError(RuntimeError):
@@ -124,20 +125,34 @@ def _compile(sources: list[Path], memories: Path, harness: Path, top: str, libra
         _tool(verilator, work, {**os.environ, "VERILATOR_ROOT": str(root)})
 
         # One unit for the model and the bench around it: its parts are small, and the compiler sees through both.
-        model = work / "model.cpp"
+        model, include = work / "model.cpp", root / "include"
         parts = [*sorted(work.glob("Vtop*.cpp")), *sorted(harness.glob("*.cpp"))]
         model.write_text("".join(f'#include "{part}"\n' for part in parts))
-        include = root / "include"
-        units = [model, include / "verilated.cpp", include / "verilated_threads.cpp"]
         compiler = [os.environ.get("CXX", "g++"), *CXX_FLAGS, "-include", str(harness / "hooks.h")]
         compiler += [f"-I{folder}" for folder in (work, harness, include, include / "vltstd")]
-        objects = [work / f"{unit.stem}.o" for unit in units]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            commands = [[*compiler, "-c", str(unit), "-o", str(out)] for unit, out in zip(units, objects, strict=True)]
-            list(pool.map(lambda command: _tool(command, work), commands))
+        with ThreadPoolExecutor(2) as pool:
+            runtime = pool.submit(_runtime, compiler, include, harness, library.parent)
+            _tool([*compiler, "-c", str(model), "-o", str(work / "model.o")], work)
         linked = work / "model.so"
-        _tool([compiler[0], *map(str, objects), *LINK_FLAGS, "-o", str(linked)], work)
+        _tool([compiler[0], "model.o", *map(str, runtime.result()), *LINK_FLAGS, "-o", str(linked)], work)
         linked.replace(library)
+
+
+def _runtime(compiler: list[str], include: Path, harness: Path, beside: Path) -> list[Path]:
+    """Objects of Verilator's own sources, compiled once for all models: in a checkout's build/, else `beside` the model."""
+    checkout = Path(__file__).parent.parent
+    folder = checkout / "build" if (checkout / "pyproject.toml").is_file() else beside
+    text = [compiler[0], version("verilator"), *CXX_FLAGS, (harness / "hooks.h").read_text()]
+    folder = folder / f"runtime-{hashlib.sha256(repr(text).encode()).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    objects = [folder / f"{name}.o" for name in RUNTIME]
+    with _locked(folder / ".lock"):
+        for out in objects:
+            if not out.exists():
+                aside = out.with_suffix(".tmp")
+                _tool([*compiler, "-c", str(include / f"{out.stem}.cpp"), "-o", str(aside)], folder)
+                aside.replace(out)
+    return objects
 
 
 def _tool(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
