@@ -139,7 +139,7 @@ def _compile(sources: list[Path], memories: Path, harness: Path, top: str, libra
 
 
 def _runtime(compiler: list[str], include: Path, harness: Path, beside: Path) -> list[Path]:
-    """Objects of Verilator's own sources, compiled once for all models: in a checkout's build/, else `beside` the model."""
+    """Objects of Verilator's own sources, compiled once for all models: in our build/, else `beside` the model."""
     checkout = Path(__file__).parent.parent
     folder = checkout / "build" if (checkout / "pyproject.toml").is_file() else beside
     text = [compiler[0], version("verilator"), *CXX_FLAGS, (harness / "hooks.h").read_text()]
@@ -171,7 +171,8 @@ def _tool(command: list[str], folder: Path, environment: dict[str, str] | None =
 class RtlLayer:
     """What the RTL did in one tail layer on n frames, from its probes.
 
-    `strengths` (n, input channels); `scores` (n, filters), None for layers that are not lazy; `chosen` (n, filters);
+    `strengths` (n, input channels); `scores` (n, filters), None for layers that rank nothing: not lazy, or
+    all filters kept; `chosen` (n, filters);
     `bytes` (n,) fetched and `cycles` (n,) taken, as the layer's own counters say.
     """
 
@@ -389,9 +390,10 @@ class VerilatedModel:
             scores, chosen = arrays["scores"][:, own], arrays["chosen"][:, own]
             first_input += layer.input.channels
             first_filter += layer.filters
-            if layer.lazy:
+            ranked = layer.lazy and self._keep[layer.name] < layer.filters
+            if ranked:
                 self._complete(layer, scores != NO_SCORE, "scores")
-            else:
+            if not layer.lazy:
                 chosen = np.ones_like(chosen)
             told, seen = arrays["layer_chosen"][:, index], chosen.sum(axis=1)
             if (told != seen).any():
@@ -402,7 +404,7 @@ class VerilatedModel:
             yield RtlLayer(
                 name=layer.name,
                 strengths=strengths.copy(),
-                scores=scores.copy() if layer.lazy else None,
+                scores=scores.copy() if ranked else None,
                 chosen=chosen != 0,
                 bytes=arrays["layer_bytes"][:, index].copy(),
                 cycles=arrays["layer_cycles"][:, index].copy(),
