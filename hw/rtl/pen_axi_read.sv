@@ -8,12 +8,14 @@
 //              allow, from the command's first word on. A command of one burst issues in one cycle, the further bursts
 //              of a longer command every second cycle (the split arithmetic is registered).
 //   In flight  at most `Outstanding` bursts between their request and their last beat. No IDs: data comes in order.
-//   Latency    command taken to ARVALID: 2 cycles. Data passes in the cycle in which the bus delivers it.
+//   Latency    ARVALID of a command that finds the module idle: 3 cycles after the one in which it is taken. Data passes
+//              in the cycle in which the bus delivers it.
 //   Data       one word per `data_valid_o`, in address order within a command and in order of commands, tagged with the
 //              command's tag; `data_last_o` marks the last word of a command. There is no back-pressure: RREADY is
 //              constant 1 and the consumer always takes.
 //   Errors     `error_o` pulses with each beat whose RRESP is not OKAY; the beat is delivered like any other.
-//   Idle       `idle_o` is high while no accepted command has words outstanding.
+//   Idle       `idle_o` is high while no accepted command has words outstanding: low from the cycle after a command is
+//              taken to the cycle of its last word.
 //   Reset      forgets all commands. The memory port must be reset with it, or be quiet: beats that answer a forgotten
 //              burst are dropped as long as no new burst is in flight.
 module pen_axi_read #(

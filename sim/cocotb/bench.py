@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,18 +73,37 @@ class CycleCounter:
             self.now += 1
 
 
+def put(payload: Any, word: Any) -> None:
+    """Drive `word` on a signal, or a mapping of words on a mapping of signals."""
+    if isinstance(payload, Mapping):
+        for name, signal in payload.items():
+            signal.value = word[name]
+    else:
+        payload.value = word
+
+
+def get(payload: Any) -> Any:
+    """The word on a signal, or the words on a mapping of signals."""
+    if isinstance(payload, Mapping):
+        return {name: int(signal.value) for name, signal in payload.items()}
+    return int(payload.value)
+
+
 class StreamDriver:
-    """Offers words on a valid/ready stream in order, with pauses between them; keeps each until it is taken."""
+    """Offers words on a valid/ready stream in order, with pauses between them; keeps each until it is taken.
+
+    `payload` is a signal or a mapping of signals; words are then integers or mappings of integers.
+    """
 
     def __init__(self, clock: Any, valid: Any, ready: Any, payload: Any, pause: Iterator[bool] | None = None) -> None:
-        self.words: deque[int] = deque()
+        self.words: deque[Any] = deque()
         self._clock, self._valid, self._ready, self._payload = clock, valid, ready, payload
         self._pause = pause or pauses(0.0, 0)
         self._offered = False
         valid.value = 0
         self._task = cocotb.start_soon(self._run())
 
-    def send(self, words: Iterable[int]) -> None:
+    def send(self, words: Iterable[Any]) -> None:
         """Queue words."""
         self.words.extend(words)
 
@@ -103,10 +122,10 @@ class StreamDriver:
         while True:
             if not self.words or next(self._pause):
                 self._valid.value = 0
-                self._payload.value = 0
                 await RisingEdge(self._clock)
                 continue
-            self._valid.value, self._payload.value, self._offered = 1, self.words.popleft(), True
+            self._valid.value, self._offered = 1, True
+            put(self._payload, self.words.popleft())
             await FallingEdge(self._clock)
             while not int(self._ready.value):
                 await FallingEdge(self._clock)
@@ -126,12 +145,12 @@ class StreamMonitor:
         valid: Any,
         ready: Any,
         payload: Any,
-        callback: Callable[[int], None],
+        callback: Callable[[Any], None],
         pause: Iterator[bool] | None = None,
     ) -> None:
         self._clock, self._valid, self._ready, self._payload = clock, valid, ready, payload
         self._callback, self._pause = callback, pause
-        self._waiting: int | None = None
+        self._waiting: Any = None
         self._task = cocotb.start_soon(self._run())
 
     def stop(self) -> None:
@@ -146,10 +165,10 @@ class StreamMonitor:
             valid, ready = int(self._valid.value), int(self._ready.value)
             if self._waiting is not None:
                 assert valid, "valid was withdrawn before ready"
-                assert int(self._payload.value) == self._waiting, "the word changed while it waited for ready"
-            self._waiting = int(self._payload.value) if valid and not ready else None
+                assert get(self._payload) == self._waiting, "the word changed while it waited for ready"
+            self._waiting = get(self._payload) if valid and not ready else None
             if valid and ready:
-                self._callback(int(self._payload.value))
+                self._callback(get(self._payload))
             await RisingEdge(self._clock)
 
 

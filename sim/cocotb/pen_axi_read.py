@@ -1,0 +1,212 @@
+"""Bench of pen_axi_read: commands in, bursts to a memory with guarded ends, tagged words out."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import cocotb
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from sim.cocotb.bench import (
+    AxiReadMemory,
+    CycleCounter,
+    Scoreboard,
+    StreamDriver,
+    cycles,
+    parameter,
+    pauses,
+    reset,
+    start,
+)
+
+BASE = 0x1000_0F40  # not at a page, so that splits at 4 KB show; a multiple of every bus width
+PAGES = 5
+Command = dict[str, int]
+
+
+class Testbench:
+    """Commands, the memory that answers them, and the words that must come of it."""
+
+    def __init__(
+        self, dut: Any, latency: tuple[int, int] = (1, 1), pause: float = 0.0, command_pause: float = 0.0, seed: int = 1
+    ) -> None:
+        self.dut = dut
+        self.bus = parameter("BusBytes")
+        self.rng = random.Random(seed)  # noqa: S311 - stimulus
+        self.image = self.rng.randbytes(PAGES * 4096)
+        self.counter = CycleCounter(dut)
+        self.memory = AxiReadMemory(dut, self.image, BASE, latency, (pauses(pause, 11), pauses(pause, 12)), seed)
+        self.scoreboard = Scoreboard()
+        fields = {"addr": dut.cmd_addr_i, "words": dut.cmd_words_i, "tag": dut.cmd_tag_i}
+        self.driver = StreamDriver(dut.clk_i, dut.cmd_valid_i, dut.cmd_ready_o, fields, pauses(command_pause, 13))
+        self.times: list[int] = []  # cycles in which words came
+        self.errors = 0
+        self._accepted = self._delivered = 0
+        self._task = cocotb.start_soon(self._watch())
+
+    def command(self, words: int, address: int | None = None) -> Command:
+        """A command of `words` words, at a random address or at byte `address` of the image."""
+        room = len(self.image) // self.bus - words
+        offset = self.rng.randint(0, room) * self.bus if address is None else address
+        return {"addr": BASE + offset, "words": words, "tag": self.rng.getrandbits(parameter("TagBits"))}
+
+    def expect(self, commands: list[Command]) -> None:
+        """Queue the words that `commands` read."""
+        for command in commands:
+            for index in range(command["words"]):
+                at = command["addr"] - BASE + index * self.bus
+                word = int.from_bytes(self.image[at : at + self.bus], "little")
+                self.scoreboard.expect([(word, command["tag"], index == command["words"] - 1)])
+
+    async def run(self, commands: list[Command]) -> None:
+        """Give `commands` and see all of their words."""
+        self.expect(commands)
+        self.driver.send(commands)
+        await self.driver.wait()
+        quiet = 0
+        while self.scoreboard.expected and quiet < 1000:
+            before = self.scoreboard.seen
+            await RisingEdge(self.dut.clk_i)
+            quiet = quiet + 1 if self.scoreboard.seen == before else 0
+        self.scoreboard.finish()
+        await FallingEdge(self.dut.clk_i)
+        assert int(self.dut.idle_o.value)
+        assert self.memory.most_in_flight <= parameter("Outstanding")
+        await RisingEdge(self.dut.clk_i)
+
+    def stop(self) -> None:
+        """Let go of all signals; for resets."""
+        self._task.cancel()
+        self.driver.stop()
+        self.memory.stop()
+
+    async def _watch(self) -> None:
+        dut = self.dut
+        while True:
+            await FallingEdge(dut.clk_i)
+            if int(dut.rst_ni.value):
+                assert int(dut.idle_o.value) == (self._accepted == self._delivered), "idle_o is wrong"
+            if int(dut.data_valid_o.value):
+                self._delivered += 1
+                self.times.append(self.counter.now)
+                self.scoreboard.check((int(dut.data_o.value), int(dut.data_tag_o.value), bool(dut.data_last_o.value)))
+            self.errors += int(dut.error_o.value)
+            if int(dut.cmd_valid_i.value) and int(dut.cmd_ready_o.value) and int(dut.rst_ni.value):
+                self._accepted += int(dut.cmd_words_i.value)
+
+
+async def prepare(dut: Any) -> None:
+    """Clock and reset, with both ends silent."""
+    await start(dut, dut.cmd_valid_i, dut.m_axi_rvalid, dut.m_axi_arready)
+
+
+@cocotb.test()
+@cocotb.parametrize(pause=[0.0, 0.4], command_pause=[0.0, 0.8])
+async def words_come_in_order_with_their_tags(dut: Any, pause: float, command_pause: float) -> None:
+    """Commands of all lengths, across pages, with stalls on every channel and random latency, each on and off."""
+    await prepare(dut)
+    bench = Testbench(dut, latency=(1, 30), pause=pause, command_pause=command_pause)
+    longest = min((1 << parameter("WordsBits")) - 1, 2 * 4096 // bench.bus, 300)
+    lengths = [1, 1, 2, longest] + [bench.rng.randint(1, longest if i % 5 == 0 else 6) for i in range(30)]
+    await bench.run([bench.command(words) for words in lengths])
+    assert bench.errors == 0
+
+
+@cocotb.test()
+async def bursts_are_as_long_as_they_may_be(dut: Any) -> None:
+    """A command is split at pages and at MaxBurst, nowhere else."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    limit = parameter("MaxBurst")
+    words = min((1 << parameter("WordsBits")) - 1, 4096 // bench.bus + 3)
+    commands = [bench.command(words, address=7 * bench.bus), bench.command(1, address=4096 - 0xF40 - bench.bus)]
+    await bench.run(commands)
+    wanted = []
+    for command in commands:
+        address, left = command["addr"], command["words"]
+        while left:
+            beats = min(left, limit, (4096 - address % 4096) // bench.bus)
+            wanted.append((address, beats))
+            address, left = address + beats * bench.bus, left - beats
+    assert bench.memory.requests == wanted
+
+
+@cocotb.test()
+async def both_ends_of_the_image_are_read(dut: Any) -> None:
+    """First and last word, and not a byte beyond: the memory guards its ends."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    await bench.run([bench.command(3, address=0), bench.command(3, address=len(bench.image) - 3 * bench.bus)])
+
+
+@cocotb.test()
+async def requests_leave_after_three_cycles(dut: Any) -> None:
+    """The latency that the module's header promises, and that a cycle model counts on."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    bench.driver.send([bench.command(1, address=0)])
+    bench.expect([bench.command(0, address=0)])
+    bench.scoreboard.expected.clear()
+    await FallingEdge(dut.clk_i)
+    while not (int(dut.cmd_valid_i.value) and int(dut.cmd_ready_o.value)):
+        await FallingEdge(dut.clk_i)
+    for after in range(1, 4):
+        await FallingEdge(dut.clk_i)
+        assert int(dut.m_axi_arvalid.value) == (after == 3), f"{after} cycles after the command"
+    bench.stop()
+    await reset(dut)
+
+
+@cocotb.test()
+async def commands_one_after_the_other_lose_no_cycle(dut: Any) -> None:
+    """Once data flows it flows in every cycle, while the bursts in flight cover the memory's latency."""
+    await prepare(dut)
+    latency, bursts = 9, parameter("Outstanding")
+    words = min(parameter("MaxBurst"), 16)
+    if bursts < 2 or (bursts - 1) * words < latency + 4:
+        return  # this configuration cannot cover it
+    bench = Testbench(dut, latency=(latency, latency))
+    stride = words * bench.bus
+    first = -BASE % 4096  # on a page, and `stride` divides it: no command is split
+    await bench.run([bench.command(words, address=first + i * stride) for i in range(12)])
+    assert bench.times == list(range(bench.times[0], bench.times[0] + 12 * words))
+
+
+@cocotb.test()
+async def every_failed_beat_is_reported(dut: Any) -> None:
+    """SLVERR on some beats: as many pulses, and all words delivered."""
+    await prepare(dut)
+    bench = Testbench(dut, latency=(1, 8), pause=0.2)
+    commands = [bench.command(5, address=64 * i) for i in range(8)]
+    failing = {commands[1]["addr"], commands[4]["addr"] + 2 * bench.bus, commands[7]["addr"] + 4 * bench.bus}
+    bench.memory.failing |= failing
+    await bench.run(commands)
+    read = [c["addr"] + i * bench.bus for c in commands for i in range(5)]
+    assert bench.errors == sum(address in failing for address in read)
+
+
+@cocotb.test()
+async def reset_in_mid_burst_leaves_nothing_behind(dut: Any) -> None:
+    """Requests and data of before are forgotten; a stray beat is dropped; then all is as new."""
+    await prepare(dut)
+    bench = Testbench(dut, latency=(20, 20))
+    commands = [bench.command(5) for _ in range(10)]
+    bench.expect(commands)
+    bench.driver.send(commands)
+    await cycles(dut, 28)
+    bench.stop()
+    await reset(dut)
+    dut.m_axi_rvalid.value, dut.m_axi_rlast.value, dut.m_axi_rresp.value = 1, 1, 2
+    for _ in range(3):
+        await FallingEdge(dut.clk_i)
+        assert not int(dut.m_axi_arvalid.value)
+        assert int(dut.m_axi_rready.value)
+        assert not int(dut.data_valid_o.value)
+        assert not int(dut.error_o.value)
+        assert int(dut.idle_o.value)
+        await RisingEdge(dut.clk_i)
+    dut.m_axi_rvalid.value = 0
+    await RisingEdge(dut.clk_i)
+    after = Testbench(dut, latency=(1, 9), pause=0.2, seed=2)
+    await after.run([after.command(4) for _ in range(10)])
