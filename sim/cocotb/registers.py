@@ -1,0 +1,239 @@
+"""Bench of the generated control port, driven by cocotbext-axi's AXI4-Lite master.
+
+The accelerator is the stand-in of the tests with two tail layers; the design's numbers come through the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any
+
+import cocotb
+from cocotb.triggers import FallingEdge, RisingEdge
+from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
+
+from sim.cocotb.bench import cycles, pauses, start
+
+ID, VERSION, FINGERPRINT, IMAGE_BASE, CONTROL, STATUS = 0x000, 0x004, 0x008, 0x010, 0x018, 0x01C
+FRAMES, CYCLES, BYTES, LAYERS, STRIDE = 0x020, 0x024, 0x028, 0x100, 0x10
+KEEP, CHOSEN, LAYER_CYCLES, LAYER_BYTES = 0x0, 0x4, 0x8, 0xC
+
+
+class Testbench:
+    """The master on the port, and the design that the port was made for."""
+
+    def __init__(self, dut: Any, pause: float = 0.0) -> None:
+        self.dut = dut
+        self.design = json.loads(os.environ["PEN_DESIGN"])  # fingerprint, keep and filters per layer
+        self.master = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk_i)
+        for logger in (self.master.read_if.log, self.master.write_if.log):
+            logger.setLevel(logging.WARNING)
+        channels = (
+            self.master.write_if.aw_channel,
+            self.master.write_if.w_channel,
+            self.master.write_if.b_channel,
+            self.master.read_if.ar_channel,
+            self.master.read_if.r_channel,
+        )
+        for seed, channel in enumerate(channels):
+            channel.set_pause_generator(pauses(pause, seed))
+
+    async def read(self, address: int) -> int:
+        """A register that is there."""
+        answer = await self.master.read(address, 4)
+        assert answer.resp == AxiResp.OKAY, f"read at {address:#x}: {answer.resp!r}"
+        return int.from_bytes(answer.data, "little")
+
+    async def write(self, address: int, value: int, size: int = 4) -> None:
+        """The low `size` bytes of a register that is there."""
+        answer = await self.master.write(address, value.to_bytes(size, "little"))
+        assert answer.resp == AxiResp.OKAY, f"write at {address:#x}: {answer.resp!r}"
+
+    def keep(self) -> list[int]:
+        """What the engine is told, per layer."""
+        value = int(self.dut.keep_o.value)
+        return [value >> 16 * i & 0xFFFF for i in range(len(self.design["keep"]))]
+
+    async def layer_done(self, index: int, chosen: int, taken: int, fetched: int) -> None:
+        """Let layer `index` end with these counts."""
+        dut = self.dut
+        dut.layer_index_i.value, dut.layer_chosen_i.value = index, chosen
+        dut.layer_cycles_i.value, dut.layer_bytes_i.value = taken, fetched
+        await pulse(dut, dut.layer_done_i)
+
+
+async def pulse(dut: Any, signal: Any) -> None:
+    """High for one cycle."""
+    signal.value = 1
+    await RisingEdge(dut.clk_i)
+    signal.value = 0
+
+
+async def prepare(dut: Any) -> None:
+    """Clock and reset; nothing happens in the accelerator."""
+    ins = ("busy_i", "bus_error_i", "frame_done_i", "layer_done_i", "layer_index_i", "layer_cycles_i")
+    ports = ("awvalid", "wvalid", "bready", "arvalid", "rready")
+    names = (*ins, "layer_bytes_i", "layer_chosen_i", *(f"s_axil_{port}" for port in ports))
+    await start(dut, *(getattr(dut, name) for name in names))
+
+
+@cocotb.test()
+async def reset_values_say_what_this_is(dut: Any) -> None:
+    """Identity, fingerprint, the design's KEEPs, everything else zero; the ports agree."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    assert await bench.read(ID) == 0x534E4550
+    assert await bench.read(VERSION) == 1
+    assert await bench.read(FINGERPRINT) | await bench.read(FINGERPRINT + 4) << 32 == bench.design["fingerprint"]
+    for address in (IMAGE_BASE, CONTROL, STATUS, FRAMES, CYCLES, BYTES):
+        assert await bench.read(address) == 0, f"{address:#x}"
+    for index, keep in enumerate(bench.design["keep"]):
+        at = LAYERS + index * STRIDE
+        assert [await bench.read(at + 4 * i) for i in range(4)] == [keep, 0, 0, 0]
+    assert bench.keep() == bench.design["keep"]
+    assert not int(dut.enable_o.value)
+
+
+@cocotb.test()
+@cocotb.parametrize(pause=[0.0, 0.5])
+async def what_is_written_is_read_and_reaches_its_port(dut: Any, pause: float) -> None:
+    """Writable registers, whole and by byte, with stalls on every channel on and off."""
+    await prepare(dut)
+    bench = Testbench(dut, pause)
+    await bench.write(IMAGE_BASE, 0x8000_1240)
+    await bench.write(IMAGE_BASE + 1, 0xAB, size=1)
+    assert await bench.read(IMAGE_BASE) == int(dut.image_base_o.value) == 0x8000_AB40
+    for index, filters in enumerate(bench.design["filters"]):
+        await bench.write(LAYERS + index * STRIDE + KEEP, filters - 1)
+        assert await bench.read(LAYERS + index * STRIDE + KEEP) == filters - 1
+    assert bench.keep() == [filters - 1 for filters in bench.design["filters"]]
+
+
+@cocotb.test()
+async def keep_is_limited_to_the_filters_of_its_layer(dut: Any) -> None:
+    """0 and more than all never reach the engine; the register shows what was written."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    for index, filters in enumerate(bench.design["filters"]):
+        for written, told in ((0, 1), (1, 1), (filters, filters), (filters + 1, filters), (0xFFFF, filters)):
+            await bench.write(LAYERS + index * STRIDE + KEEP, written)
+            assert await bench.read(LAYERS + index * STRIDE + KEEP) == written
+            assert bench.keep()[index] == told
+
+
+@cocotb.test()
+async def read_only_registers_ignore_writes(dut: Any) -> None:
+    """They answer OKAY and stay."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    for address in (ID, VERSION, FINGERPRINT, FINGERPRINT + 4, FRAMES, CYCLES, BYTES, LAYERS + CHOSEN):
+        before = await bench.read(address)
+        await bench.write(address, ~before & 0xFFFF_FFFF)
+        assert await bench.read(address) == before
+
+
+@cocotb.test()
+async def other_addresses_are_refused(dut: Any) -> None:
+    """SLVERR, for reads and writes, and the port goes on."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    for address in (0x014, 0x02C, LAYERS + len(bench.design["keep"]) * STRIDE, 0xFFC):
+        assert (await bench.master.read(address, 4)).resp == AxiResp.SLVERR
+        assert (await bench.master.write(address, b"\xff\xff\xff\xff")).resp == AxiResp.SLVERR
+    assert await bench.read(ID) == 0x534E4550
+
+
+@cocotb.test()
+async def a_bus_error_stays_until_it_is_cleared(dut: Any) -> None:
+    """Sticky, cleared by writing 1 alone; busy is just shown."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    await pulse(dut, dut.bus_error_i)
+    dut.busy_i.value = 1
+    assert await bench.read(STATUS) == 3
+    await bench.write(STATUS, 1)  # 0 into the sticky bit
+    assert await bench.read(STATUS) == 3
+    await bench.write(STATUS, 2)
+    assert await bench.read(STATUS) == 1
+    dut.busy_i.value = 0
+    assert await bench.read(STATUS) == 0
+
+
+@cocotb.test()
+async def counters_count_from_enable_on(dut: Any) -> None:
+    """Frames, bytes and cycles; cleared by enabling anew, readable while disabled."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    await pulse(dut, dut.frame_done_i)
+    await bench.layer_done(0, chosen=1, taken=2, fetched=1000)
+    for _ in range(2):
+        await bench.write(CONTROL, 1)
+        assert int(dut.enable_o.value)
+        for index, fetched in ((0, 12), (1, 30), (0, 0x1_0000)):
+            await bench.layer_done(index, chosen=3, taken=4, fetched=fetched)
+        for _ in range(3):
+            await pulse(dut, dut.frame_done_i)
+            await RisingEdge(dut.clk_i)
+        assert await bench.read(FRAMES) == 3
+        assert await bench.read(BYTES) == 0x1_0000 + 42
+        await bench.write(CONTROL, 0)
+        stopped = await bench.read(CYCLES)
+        await cycles(dut, 20)
+        assert await bench.read(CYCLES) == stopped > 0
+        assert await bench.read(FRAMES) == 3
+
+
+@cocotb.test()
+async def cycles_are_those_of_enable(dut: Any) -> None:
+    """Exactly: the counter equals the cycles in which the port was high."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    enabled = 0
+
+    async def count() -> None:
+        nonlocal enabled
+        while True:
+            await FallingEdge(dut.clk_i)
+            enabled += int(dut.enable_o.value)
+
+    task = cocotb.start_soon(count())
+    await bench.write(CONTROL, 1)
+    await cycles(dut, 37)
+    await bench.write(CONTROL, 0)
+    assert await bench.read(CYCLES) == enabled
+    task.cancel()
+
+
+@cocotb.test()
+async def layers_keep_their_last_counts(dut: Any) -> None:
+    """Each layer its own, the later overwrite the earlier."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    await bench.layer_done(0, chosen=9, taken=9, fetched=9)
+    await bench.layer_done(0, chosen=3, taken=0x1234_5678, fetched=0x9ABC_DEF0)
+    await bench.layer_done(1, chosen=4, taken=5, fetched=6)
+    dut.layer_chosen_i.value, dut.layer_cycles_i.value, dut.layer_bytes_i.value = 7, 7, 7  # no pulse: not looked at
+    for index, counts in enumerate(((3, 0x1234_5678, 0x9ABC_DEF0), (4, 5, 6))):
+        at = LAYERS + index * STRIDE
+        assert tuple([await bench.read(at + 4 * i) for i in (1, 2, 3)]) == counts
+
+
+@cocotb.test()
+async def reads_and_writes_in_the_air_together_are_all_answered(dut: Any) -> None:
+    """Concurrent accesses under stalls: every write lands, every read is one of the values in between."""
+    await prepare(dut)
+    bench = Testbench(dut, pause=0.4)
+    reads = [bench.master.init_read(IMAGE_BASE, 4) for _ in range(30)]
+    writes = [bench.master.init_write(IMAGE_BASE, (64 * i).to_bytes(4, "little")) for i in range(1, 31)]
+    for event in writes:
+        await event.wait()
+        assert event.data.resp == AxiResp.OKAY
+    seen = []
+    for event in reads:
+        await event.wait()
+        seen.append(int.from_bytes(event.data.data, "little"))
+    assert seen == sorted(seen)
+    assert set(seen) <= {64 * i for i in range(31)}
+    assert await bench.read(IMAGE_BASE) == 64 * 30
