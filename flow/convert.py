@@ -19,6 +19,7 @@ from sw import predictors
 from sw.data import FloatArray
 
 DEFAULT_KEEP = 0.5  # share of filters that lazy layers compute where a recipe names no layers
+FIT_SHARES = (0.25, 0.5, 0.75, 1.0)  # of filters in the lazy layers before the one whose predictor is fitted
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,22 @@ def fit_predictors(dense: Design, plan: Plan, frames: IntArray) -> dict[str, pre
     """A linear predictor for each lazy layer, fitted on what the golden model shows for integer `frames` (n, c, h, w).
 
     In program order, so that each layer is fitted on the strengths that it will see: those of layers before it that
-    are lazy already. Targets are the activation strengths of the layer's output when all of its filters are computed.
+    are lazy already, at several k, because k changes at run time. Targets are the activation strengths of the layer's
+    output when all of its filters are computed.
     """
     fitted: dict[str, predictors.LinearPredictor] = {}
     tail = list(dense.tail)
     for index, layer in enumerate(tail):
         if layer.name not in plan.lazy:
             continue
-        trace = golden.run(replace(dense, tail=tuple(tail)), frames).layer(layer.name)
-        predictor = predictors.fit(trace.strengths, np.abs(trace.output).sum(axis=(2, 3)))
+        design = replace(dense, tail=tuple(tail))
+        shares = FIT_SHARES if fitted else (1.0,)
+        runs = [golden.run(design, frames, keep_share(design, share)) for share in shares]
+        traces = [run.layer(layer.name) for run in runs]
+        predictor = predictors.fit(
+            np.concatenate([trace.strengths for trace in traces]),
+            np.concatenate([np.abs(trace.output).sum(axis=(2, 3)) for trace in traces]),
+        )
         fitted[layer.name] = predictor
         tail[index] = replace(
             layer,
@@ -109,6 +117,11 @@ def fit_predictors(dense: Design, plan: Plan, frames: IntArray) -> dict[str, pre
             keep=kept_filters(layer.name, plan.lazy[layer.name].keep, layer.filters),
         )
     return fitted
+
+
+def keep_share(design: Design, share: float) -> dict[str, int]:
+    """`keep` with which every lazy layer computes this share of its filters."""
+    return {layer.name: kept_filters(layer.name, float(share), layer.filters) for layer in design.lazy_layers}
 
 
 def integer_frames(graph: Any, frames: FloatArray) -> IntArray:

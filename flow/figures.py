@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import BaseModel
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +22,7 @@ class Accuracy(BaseModel):
 
 
 class LayerFigures(BaseModel):
-    """One layer, means per frame.
+    """One layer, means per frame; `weights` says where they come from.
 
     `filters` chosen of `filters_all`, `bytes` fetched of `bytes_all` in external memory, over all test frames;
     `cycles` in the RTL, over the frames that ran in it. None where a figure has no meaning: a head stage fetches
@@ -30,7 +30,7 @@ class LayerFigures(BaseModel):
     """
 
     name: str
-    kind: str
+    weights: str
     filters: float
     filters_all: int
     bytes: float | None = None
@@ -65,83 +65,78 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def show(console: Console, name: str, figures: Figures, folder: Path, recipe: str) -> None:
-    """Print the summary: accuracy, layers, files, what to type next."""
-    console.print()
-    console.print(Group(*_accuracy(name, figures), _layers(figures), _files(folder), *_next(recipe)))
+def show(console: Console, name: str, figures: Figures, folder: Path, again: str) -> None:
+    """Print the summary: accuracy, layers, files, what to type next. `again` is what names this build to `penstock`."""
+    for part in (_accuracy(name, figures), _layers(figures), _timing(figures), _files(folder), _next(again)):
+        console.print()
+        console.print(part, highlight=False)
 
 
-def _accuracy(name: str, figures: Figures) -> list[RenderableType]:
+def _accuracy(name: str, figures: Figures) -> Table:
     table = Table(title=f"{name}: {figures.frames} test frames", title_justify="left", title_style="bold")
     table.add_column("network")
     if figures.accuracy is None:
         table.add_column("same answer as with all filters", justify="right")
-        table.add_row("lazy, chosen filters only", percent(figures.agreement))
+        table.add_row("int8, lazy: chosen filters only", percent(figures.agreement))
     else:
         table.add_column("accuracy", justify="right")
         table.add_row("floating point", percent(figures.accuracy.floating))
         table.add_row("int8, all filters", percent(figures.accuracy.int8))
         table.add_row("int8, lazy: chosen filters only", percent(figures.accuracy.lazy))
-    return [table, Text()]
-
-
-def _layers(figures: Figures) -> Table:
-    table = Table(title="means per frame", title_justify="left", title_style="bold")
-    table.add_column("layer")
-    table.add_column("runs as")
-    for column in ("filters", "of", "bytes fetched", "of", "cycles"):
-        table.add_column(column, justify="right")
-    for layer in figures.layers:
-        table.add_row(
-            layer.name,
-            layer.kind,
-            f"{layer.filters:.0f}",
-            str(layer.filters_all),
-            _number(layer.bytes),
-            _number(layer.bytes_all),
-            _number(layer.cycles),
-        )
-    table.add_section()
-    fetched = sum(layer.bytes or 0 for layer in figures.layers)
-    stored = sum(layer.bytes_all or 0 for layer in figures.layers)
-    table.add_row(
-        "one frame", "first pixel to last logit", "", "", _number(fetched), _number(stored), _number(figures.latency)
-    )
-    interval = (
-        "" if figures.interval is None else f", one frame every {figures.interval:,.0f} cycles when they follow at once"
-    )
-    table.caption = f"cycles: RTL in Verilator, {figures.rtl_frames} frames, all equal to the golden model{interval}"
-    table.caption_justify = "left"
     return table
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}"
+def _layers(figures: Figures) -> Table:
+    table = Table(title="layers, means per frame", title_justify="left", title_style="bold", show_footer=True)
+    fetched = sum(layer.bytes or 0 for layer in figures.layers)
+    stored = sum(layer.bytes_all or 0 for layer in figures.layers)
+    cycles = sum(layer.cycles or 0 for layer in figures.layers)
+    table.add_column("layer", "engine")
+    table.add_column("weights")
+    table.add_column("filters", justify="right")
+    table.add_column("bytes fetched", f"{fetched:,.0f} of {stored:,}", justify="right")
+    table.add_column("cycles", f"{cycles:,.0f}", justify="right")
+    for layer in figures.layers:
+        table.add_row(
+            layer.name,
+            layer.weights,
+            f"{layer.filters:.0f} of {layer.filters_all}",
+            "" if layer.bytes is None else f"{layer.bytes:,.0f} of {layer.bytes_all:,}",
+            "" if layer.cycles is None else f"{layer.cycles:,.0f}",
+        )
+    return table
+
+
+def _timing(figures: Figures) -> Text:
+    said = [
+        f"{figures.rtl_frames} frames ran in the RTL (Verilator), all equal to the golden model.",
+        f"One frame alone: {figures.latency:,.0f} cycles from its first pixel to its last logit.",
+    ]
+    if figures.interval is not None:
+        said.append(f"Frames in a row: {figures.interval:,.0f} cycles each.")
+    return Text("\n".join(said))
 
 
 FILES = {
-    "rtl/": "SystemVerilog; files.f lists it",
+    "rtl/": "SystemVerilog, listed in files.f",
     "weights.bin": "weight image for external memory",
     "manifest.json": "what lies where in the image",
-    "vectors.npz": "golden vectors: frames, logits, strengths, scores, choices, bytes",
-    "model.onnx": "the quantised network, QONNX",
+    "vectors.npz": "golden vectors: frames, logits, choices, bytes",
+    "model.onnx": "the quantised network as QONNX",
     "figures.json": "the figures above",
 }
 
 
 def _files(folder: Path) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row()
     for name, what in FILES.items():
         table.add_row(f"{folder}/{name}", what)
     return table
 
 
-def _next(recipe: str) -> list[RenderableType]:
-    commands = Table.grid(padding=(0, 2))
-    commands.add_row()
-    commands.add_row(
-        f"  .venv/bin/penstock verify {recipe}", "every test frame through the RTL, against the golden model"
-    )
-    commands.add_row("  make sim", "the cocotb regressions, modules and the whole accelerator")
-    return [Text("\nNext:"), commands]
+def _next(again: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("Next:")
+    table.add_row(f"  .venv/bin/penstock verify {again}", "all test frames through the RTL")
+    table.add_row("  make sim", "cocotb regressions")
+    return table

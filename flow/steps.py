@@ -34,9 +34,8 @@ from flow.errors import UserError
 from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
 from flow.recipe import Recipe, Section, TrainSection, lazy_layers
 from flow.workspace import Step, Workspace, digest
-from hw.design import Design, Engine, IntArray, Lanes, Layer, Place
+from hw.design import Design, Engine, IntArray, Lanes, Source
 from hw.image import layout
-from hw.options import kept_filters
 from quant.check import compare
 from quant.layers import QuantNetwork
 from sim import golden
@@ -287,7 +286,7 @@ def collect(design: Design, lazy: GoldenRun, dense: GoldenRun, rtl: RtlRun, late
         rows.append(
             figures.LayerFigures(
                 name=layer.name,
-                kind=kind(layer),
+                weights=SOURCES[layer.source],
                 filters=float(trace.chosen.sum(axis=1).mean()),
                 filters_all=layer.filters,
                 bytes=None if record is None else float(trace.bytes.mean()),
@@ -307,21 +306,16 @@ def collect(design: Design, lazy: GoldenRun, dense: GoldenRun, rtl: RtlRun, late
     )
 
 
-def kind(layer: Layer) -> str:
-    """How a layer runs, in words."""
-    if layer.place is Place.HEAD:
-        return "head stage, weights on chip"
-    return "engine, predicted filters" if layer.lazy else "engine, all filters"
+SOURCES = {
+    Source.RESIDENT: "on chip (head)",
+    Source.LAZY: "external, lazy",
+    Source.DENSE: "external, all",
+}
 
 
 def all_filters(design: Design) -> dict[str, int]:
     """`keep` with which lazy layers compute everything."""
     return {layer.name: layer.filters for layer in design.lazy_layers}
-
-
-def keep_share(design: Design, kept: float) -> dict[str, int]:
-    """`keep` with which every lazy layer computes this share of its filters."""
-    return {layer.name: kept_filters(layer.name, float(kept), layer.filters) for layer in design.lazy_layers}
 
 
 def require_equal(expected: GoldenRun, rtl: RtlRun) -> None:
