@@ -1,17 +1,28 @@
-"""Datasets by name: images as float frames in 0..1, split once and for all by a seed."""
+"""Datasets by name: images as float frames in 0..1.
+
+Digits come with scikit-learn and are split by a seed. The others have a published split and are read from the folder
+that the environment variable PENSTOCK_DATA names: ``mnist/`` with the four gzipped IDX files, ``cifar-10-batches-bin/``
+with the binary version of CIFAR-10.
+"""
 
 from __future__ import annotations
 
+import gzip
+import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]
+ByteArray = NDArray[np.uint8]
 
 DIGITS_TEST = 360
+DATA_FOLDER = "PENSTOCK_DATA"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +73,96 @@ def digits(seed: int) -> Dataset:
     return Dataset("digits", train_x, train_y, test_x, test_y, classes=10)
 
 
-DATASETS: dict[str, Callable[[int], Dataset]] = {"digits": digits}
+class DataError(ValueError):
+    """Files of a dataset that are missing or wrong; the message names the file, what was found and what is accepted."""
+
+
+def mnist(_: int) -> Dataset:
+    """60,000 and 10,000 handwritten digits of 28x28 (LeCun et al. 1998), in the split as published.
+
+    A pixel is k/256 for the byte k: exact in unsigned 8 bits with 8 fractional ones. DataError if the files are not
+    there or not right.
+    """
+    folder = data_folder() / "mnist"
+    parts = []
+    for prefix, number in (("train", 60_000), ("t10k", 10_000)):
+        images = _idx(folder / f"{prefix}-images-idx3-ubyte.gz", (number, 28, 28))
+        parts += [
+            _pixels(images.reshape(-1, 1, 28, 28)),
+            _classes(_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", (number,))),
+        ]
+    return Dataset("mnist", *parts, classes=10)
+
+
+def cifar10(_: int) -> Dataset:
+    """50,000 and 10,000 colour photographs of 32x32 (Krizhevsky 2009), in the split as published; pixels as `mnist`."""
+    folder = data_folder() / "cifar-10-batches-bin"
+    train = np.concatenate([_batch(folder / f"data_batch_{number}.bin") for number in range(1, 6)])
+    parts = []
+    for records in (train, _batch(folder / "test_batch.bin")):
+        parts += [_pixels(records[:, 1:].reshape(-1, 3, 32, 32)), _classes(records[:, 0])]
+    return Dataset("cifar10", *parts, classes=10)
+
+
+def data_folder() -> Path:
+    """The folder in PENSTOCK_DATA; DataError if the variable is not set or names no folder."""
+    given = os.environ.get(DATA_FOLDER)
+    if not given:
+        raise DataError(f"{DATA_FOLDER} is not set; accepted: a folder with mnist/ or cifar-10-batches-bin/ in it")
+    folder = Path(given)
+    if not folder.is_dir():
+        raise DataError(f"{DATA_FOLDER} is '{given}', which is no folder")
+    return folder
+
+
+def _idx(path: Path, shape: tuple[int, ...]) -> ByteArray:
+    """A gzipped IDX file of bytes: magic number 0x0800 + axes, each axis as a big-endian word, then the values."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"'{path}' does not exist") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"'{path}' is not a gzip file: {error}") from error
+    header = 4 * (1 + len(shape))
+    expected = np.array([0x800 + len(shape), *shape], ">u4").tobytes()
+    if content[:header] != expected:
+        found = np.frombuffer(content[: len(content[:header]) // 4 * 4], ">u4").tolist()
+        raise DataError(f"'{path}' starts with {found}; accepted: the IDX header {[0x800 + len(shape), *shape]}")
+    if len(content) != header + int(np.prod(shape)):
+        raise DataError(f"'{path}' has {len(content)} bytes; accepted: {header + int(np.prod(shape))}")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _batch(path: Path) -> ByteArray:
+    """A batch of the binary CIFAR-10: (10000, 3073) bytes, a class and then red, green and blue planes."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"'{path}' does not exist") from None
+    if len(content) != 10_000 * 3073:
+        raise DataError(f"'{path}' has {len(content)} bytes; accepted: 10000 records of 3073")
+    records = np.frombuffer(content, np.uint8).reshape(-1, 3073)
+    if records[:, 0].max() > 9:
+        raise DataError(f"'{path}' has class {records[:, 0].max()}; accepted: 0 to 9")
+    return records
+
+
+def _pixels(values: ByteArray) -> FloatArray:
+    return values.astype(np.float32) / 256
+
+
+def _classes(values: ByteArray) -> LabelArray:
+    return values.astype(np.int64)
+
+
+DATASETS: dict[str, Callable[[int], Dataset]] = {"cifar10": cifar10, "digits": digits, "mnist": mnist}
 
 
 def load(name: str, seed: int) -> Dataset:
-    """The dataset `name` with its split drawn from `seed`; ValueError names the known ones if it is not one."""
+    """The dataset `name`, with its split drawn from `seed` where none is published.
+
+    ValueError names the known ones if it is not one; DataError if its files are not there or not right.
+    """
     if name not in DATASETS:
         raise ValueError(f"unknown dataset '{name}'; known: {', '.join(sorted(DATASETS))}")
     return DATASETS[name](seed)

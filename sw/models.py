@@ -32,7 +32,67 @@ def digits_cnn(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     )
 
 
-MODELS: dict[str, Callable[[tuple[int, int, int], int], nn.Sequential]] = {"digits_cnn": digits_cnn}
+def lenet(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """Two convolutions and two dense layers, 431,080 parameters for 28x28x1 images and 10 classes.
+
+    The sizes are those of Caffe's variant of LeNet-5 (LeCun et al. 1998), with ReLU.
+    """
+    channels, height, width = shape
+    height, width = ((height - 4) // 2 - 4) // 2, ((width - 4) // 2 - 4) // 2
+    return nn.Sequential(
+        OrderedDict[str, nn.Module](
+            conv1=nn.Conv2d(channels, 20, 5),  # (n, c, h, w) -> (n, 20, h-4, w-4)
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(20, 50, 5),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(2),  # (n, 50, 4, 4) of 28x28
+            flatten=nn.Flatten(),
+            dense1=nn.Linear(50 * height * width, 500),
+            relu3=nn.ReLU(),
+            dense2=nn.Linear(500, classes),  # (n, classes)
+        )
+    )
+
+
+VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+"""Filters of VGG-16's convolutions; a pooling follows each group."""
+
+
+def vgg16(shape: tuple[int, int, int], classes: int, width: float = 1.0) -> nn.Sequential:
+    """VGG-16 with batch normalisation for 32x32 images: 13 convolutions and one dense layer.
+
+    Simonyan and Zisserman 2015, configuration D; as usual for CIFAR-10, one dense layer instead of three. `width`
+    scales the number of filters.
+    """
+    channels, height, wide = shape
+    layers = OrderedDict[str, nn.Module]()
+    number = 0
+    for group, filters in enumerate(VGG16, 1):
+        for full in filters:
+            number += 1
+            outputs = max(1, round(full * width))
+            layers[f"conv{number}"] = nn.Conv2d(channels, outputs, 3, padding=1, bias=False)
+            layers[f"norm{number}"] = nn.BatchNorm2d(outputs)
+            layers[f"relu{number}"] = nn.ReLU()
+            channels = outputs
+        layers[f"pool{group}"] = nn.MaxPool2d(2)
+    layers["flatten"] = nn.Flatten()
+    layers["dense"] = nn.Linear(channels * (height // 32) * (wide // 32), classes)
+    return nn.Sequential(layers)
+
+
+def vgg16_quarter(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """VGG-16 with a quarter of the filters."""
+    return vgg16(shape, classes, 0.25)
+
+
+MODELS: dict[str, Callable[[tuple[int, int, int], int], nn.Sequential]] = {
+    "digits_cnn": digits_cnn,
+    "lenet": lenet,
+    "vgg16": vgg16,
+    "vgg16_quarter": vgg16_quarter,
+}
 
 
 def build(name: str, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Sequential:

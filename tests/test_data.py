@@ -1,5 +1,6 @@
 """Datasets and the float networks trained on them."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def test_no_image_is_in_both_parts() -> None:
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown dataset 'mnits'; known: digits"):
+    with pytest.raises(ValueError, match="unknown dataset 'mnits'; known: cifar10, digits, mnist"):
         data.load("mnits", 0)
     with pytest.raises(ValueError, match="unknown model 'vgg'; known: digits_cnn"):
         models.build("vgg", (1, 8, 8), 10, 0)
@@ -106,3 +107,65 @@ def test_settings_are_checked() -> None:
         train.TrainSettings(epochs=0, seed=0)
     with pytest.raises(ValueError, match="least share 0"):
         train.Gate((), least=0)
+
+
+def _idx(path: Path, values: np.ndarray, magic: int = 0x800) -> None:
+    header = np.array([magic + values.ndim, *values.shape], ">u4").tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(header + values.astype(np.uint8).tobytes(), 1))
+
+
+def test_files_of_datasets_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(data.DATA_FOLDER, raising=False)
+    with pytest.raises(data.DataError, match="PENSTOCK_DATA is not set; accepted: a folder with mnist/"):
+        data.load("mnist", 0)
+    monkeypatch.setenv(data.DATA_FOLDER, str(tmp_path / "nowhere"))
+    with pytest.raises(data.DataError, match="nowhere', which is no folder"):
+        data.load("cifar10", 0)
+    monkeypatch.setenv(data.DATA_FOLDER, str(tmp_path))
+    with pytest.raises(data.DataError, match=r"train-images-idx3-ubyte\.gz' does not exist"):
+        data.load("mnist", 0)
+    images = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    _idx(images, np.zeros((3, 28, 28)))
+    with pytest.raises(
+        data.DataError, match=r"starts with \[2051, 3, 28, 28\]; accepted: the IDX header \[2051, 60000"
+    ):
+        data.load("mnist", 0)
+    images.write_bytes(b"no gzip")
+    with pytest.raises(data.DataError, match=r"images-idx3-ubyte\.gz' is not a gzip file"):
+        data.load("mnist", 0)
+    batch = tmp_path / "cifar-10-batches-bin" / "data_batch_1.bin"
+    batch.parent.mkdir()
+    batch.write_bytes(b"short")
+    with pytest.raises(data.DataError, match="has 5 bytes; accepted: 10000 records of 3073"):
+        data.load("cifar10", 0)
+    batch.write_bytes(b"\x0a" * 30_730_000)
+    with pytest.raises(data.DataError, match="has class 10; accepted: 0 to 9"):
+        data.load("cifar10", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "numbers"), [("mnist", (1, 28, 28), (60_000, 10_000)), ("cifar10", (3, 32, 32), (50_000, 10_000))]
+)
+def test_published_sets_are_whole(name: str, shape: tuple[int, int, int], numbers: tuple[int, int]) -> None:
+    try:
+        found = data.load(name, 0)
+    except data.DataError as error:
+        pytest.skip(f"{name} is not there: {error}")
+    assert found.shape == shape
+    assert (len(found.train_x), len(found.test_x)) == numbers
+    assert (found.train_x.min(), found.train_x.max()) == (0, 255 / 256)
+    classes = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009] if name == "mnist" else [1000] * 10
+    assert np.bincount(found.test_y).tolist() == classes
+
+
+def test_networks_have_the_published_sizes() -> None:
+    def parameters(name: str, shape: tuple[int, int, int]) -> int:
+        return sum(value.numel() for value in models.build(name, shape, 10, 0).parameters())
+
+    assert parameters("lenet", (1, 28, 28)) == 431_080
+    vgg = models.build("vgg16_quarter", (3, 32, 32), 10, 0)
+    assert [layer.out_channels for layer in vgg if isinstance(layer, torch.nn.Conv2d)][:3] == [16, 16, 32]
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in vgg) == 13
+    assert vgg(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert parameters("vgg16", (3, 32, 32)) == 14_724_042
