@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from pathlib import Path
 from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
+
+warnings.filterwarnings("ignore", module="brevitas")  # of an optional package that nothing here uses
 
 
 @dataclass

@@ -105,9 +105,13 @@ class LayerSection(Section):
 
 
 class PredictorSection(Section):
-    """How lazy layers predict: `linear` is an int8 matrix on activation strengths, fitted by ridge regression."""
+    """How lazy layers predict: `linear` is an int8 matrix on activation strengths, fitted by ridge regression.
+
+    `frames`: how many calibration frames are used at most.
+    """
 
     kind: Literal["linear"] = "linear"
+    frames: Annotated[int, Field(ge=2, strict=True)] = 4096
 
 
 class MemorySection(Section):

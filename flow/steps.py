@@ -36,6 +36,7 @@ from flow.recipe import Recipe, Section, TrainSection, lazy_layers
 from flow.workspace import Step, Workspace, digest
 from hw.design import Design, Engine, IntArray, Lanes, Source
 from hw.image import layout
+from hw.options import kept_filters
 from quant.check import compare
 from quant.layers import QuantNetwork
 from sim import golden
@@ -151,18 +152,26 @@ def check(recipe: Recipe) -> None:
         return
     assert recipe.data is not None
     assert recipe.model is not None
-    for section, name, known in (
+    for key, name, known in (
         ("data.set", recipe.data.set, sw.data.DATASETS),
         ("model.name", recipe.model.name, sw.models.MODELS),
     ):
         if name not in known:
-            raise UserError(f"recipe '{recipe.name}': '{section}' is '{name}'; accepted: {', '.join(sorted(known))}")
-    data = sw.data.load(recipe.data.set, recipe.seed)
+            raise UserError(f"recipe '{recipe.name}': '{key}' is '{name}'; accepted: {', '.join(sorted(known))}")
+    try:
+        data = sw.data.load(recipe.data.set, recipe.seed)
+    except sw.data.DataError as error:
+        raise UserError(f"recipe '{recipe.name}': {error}") from error
     network = sw.models.build(recipe.model.name, data.shape, data.classes, recipe.seed)
-    weighted = [name for name, layer in network.named_children() if hasattr(layer, "weight")]
-    for name in recipe.layers or {}:
-        if name not in weighted:
-            raise UserError(f"recipe '{recipe.name}': no layer '{name}' in [layers]; accepted: {', '.join(weighted)}")
+    filters = {
+        name: len(weight)
+        for name, layer in network.named_children()
+        if isinstance(weight := getattr(layer, "weight", None), torch.Tensor)
+    }
+    for name, section in (recipe.layers or {}).items():
+        if name not in filters:
+            raise UserError(f"recipe '{recipe.name}': no layer '{name}' in [layers]; accepted: {', '.join(filters)}")
+        kept_filters(name, section.keep, filters[name])
 
 
 def _convert_own(recipe: Recipe) -> tuple[OwnNetwork, Frames]:
@@ -232,7 +241,7 @@ def predict(flow: Flow, aside: Path) -> None:
     """Fit the lazy layers' predictors on what the golden model shows for the calibration frames."""
     graph = convert(onnx.load(flow.path(MODEL)), flow.recipe, aside)
     dense = graph.penstock.design
-    frames = integer_frames(graph, flow.frames.calibration)
+    frames = integer_frames(graph, flow.frames.calibration[: flow.recipe.predictor.frames])
     predictors.save(aside / PREDICTORS, fit_predictors(dense, Plan.of(flow.recipe, dense), frames))
 
 

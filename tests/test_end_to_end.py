@@ -1,0 +1,169 @@
+"""The default recipe from training to RTL, on all of its held-out images, against every witness."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hls4ml.converters import convert_from_onnx_model
+from rich.console import Console
+
+from bench.digits import SHARES, Digits, same_choices
+from flow import figures, recipe
+from flow.compare import differences
+from flow.convert import Plan
+from flow.network import Frames
+from flow.recipe import EngineSection, OnnxSection, Recipe
+from flow.steps import FRAMES, IMAGE, MODEL, PREDICTORS, RTL, Flow, TrainedAccuracy, all_filters
+from flow.workspace import Workspace, digest
+from sim import golden
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "digits.toml"
+HELD_OUT = 360
+
+Build = Callable[[str], tuple[Digits, str]]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Build the recipe in a folder of this name; gives the result and what was said on the way."""
+    root = tmp_path_factory.mktemp("build")
+
+    def run(name: str) -> tuple[Digits, str]:
+        said = io.StringIO()
+        flow = Flow(recipe.load(RECIPE), Workspace(root / name), Console(file=said))
+        flow.run()
+        return Digits(flow), said.getvalue()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def digits(build: Build) -> Digits:
+    return build("first")[0]
+
+
+@pytest.mark.parametrize("percent", SHARES)
+def test_rtl_equals_golden(digits: Digits, percent: int) -> None:
+    """Logits, strengths, scores, choices, and bytes on the memory port; one live model, k changed by its registers."""
+    assert len(digits.rtl[percent].outputs) == HELD_OUT
+    assert differences(digits.golden[percent], digits.rtl[percent]) == ()
+
+
+@pytest.mark.parametrize("percent", SHARES)
+def test_rtl_equals_brevitas(digits: Digits, percent: int) -> None:
+    """The Brevitas network whose lazy layers choose in torch."""
+    witness = digits.brevitas(percent)
+    assert np.array_equal(digits.rtl[percent].outputs, witness.logits)
+    assert same_choices(digits.golden[percent], witness)
+
+
+def test_all_filters_equal_hls4ml(digits: Digits) -> None:
+    """hls4ml's own C simulation, compiled with g++."""
+    run = golden.run(digits.flow.design, digits.flow.test_frames, all_filters(digits.flow.design))
+    assert np.array_equal(run.outputs, digits.hls4ml())
+
+
+def test_all_filters_equal_the_dense_network(digits: Digits) -> None:
+    logits = digits.flow.quantised_network().integer_logits(torch.tensor(digits.flow.data.test_x))
+    assert np.array_equal(digits.rtl[100].outputs, logits.numpy())
+
+
+def test_half_the_filters_fetch_at_most_60_percent(digits: Digits) -> None:
+    assert digits.lazy_bytes(50) <= 0.6 * digits.lazy_bytes(100)
+
+
+def test_quantisation_costs_at_most_half_a_point(digits: Digits) -> None:
+    trained = TrainedAccuracy.model_validate_json(digits.flow.path("accuracy.json").read_text())
+    assert trained.int8 >= trained.floating - 0.005
+    assert digits.accuracy(100) == trained.int8
+
+
+def test_the_golden_vectors_are_the_golden_models(digits: Digits) -> None:
+    run = golden.run(digits.flow.design, digits.flow.test_frames)
+    with np.load(digits.flow.path("vectors.npz"), allow_pickle=False) as vectors:
+        assert np.array_equal(vectors["frames"], digits.flow.test_frames)
+        assert np.array_equal(vectors["outputs"], run.outputs)
+        for layer in digits.flow.design.lazy_layers:
+            for part in ("strengths", "scores", "chosen", "bytes"):
+                assert np.array_equal(vectors[f"{layer.name}.{part}"], getattr(run.layer(layer.name), part))
+
+
+def test_the_recipe_twice_gives_identical_files(build: Build, digits: Digits) -> None:
+    again, _ = build("second")
+    for name in (RTL, IMAGE, "manifest.json", "vectors.npz"):
+        assert digest(again.flow.path(name)) == digest(digits.flow.path(name)), name
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_second_run_redoes_nothing(build: Build) -> None:
+    _, said = build("first")
+    assert said.count("unchanged") == 6
+    assert " s " not in said
+
+
+def test_the_summary_shows_accuracy_layers_files_and_what_is_next(digits: Digits) -> None:
+    said = io.StringIO()
+    measured = figures.load(digits.flow.path("figures.json"))
+    figures.show(Console(file=said, width=80), "digits", measured, Path("build/digits"), "recipes/digits.toml")
+    for part in (
+        "digits: 360 test frames",
+        "int8, lazy",
+        "16 of 32",
+        "32 of 64",
+        "4,608",
+        "build/digits/weights.bin",
+        "make sim",
+    ):
+        assert part in said.getvalue()
+    assert max(len(line.rstrip()) for line in said.getvalue().splitlines()) <= 80
+
+
+def test_a_change_of_the_engine_keeps_the_training(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> None:
+    said = io.StringIO()
+    wider = digits.flow.recipe.model_copy(update={"engine": EngineSection(filter_lanes=4, pixel_lanes=2, bus_bytes=8)})
+    folder = tmp_path_factory.mktemp("wider")
+    shutil.copytree(digits.flow.workspace.folder, folder, dirs_exist_ok=True)
+    Flow(wider, Workspace(folder), Console(file=said)).run()
+    assert said.getvalue().count("unchanged") == 3  # train, quantise, export
+
+
+def test_as_an_hls4ml_user(digits: Digits, tmp_path: Path) -> None:
+    """convert, write, compile, predict, as with any backend; half the filters."""
+    flow = digits.flow
+    lazy = {
+        name: {"Weights": "lazy", "Keep": section.keep, "Predictor": str(flow.path(PREDICTORS))}
+        for name, section in Plan.of(flow.recipe, flow.design).lazy.items()
+    }
+    model = convert_from_onnx_model(
+        str(flow.path(MODEL)),
+        backend="Penstock",
+        io_type="io_stream",
+        output_dir=str(tmp_path / "accelerator"),
+        project_name="digits",
+        hls_config={"Model": {"Precision": "fixed<16,6>", "ReuseFactor": 1}, "LayerName": lazy},
+    )
+    model.compile()
+    answers = model.predict(flow.frames.test)
+    exponent = model.penstock.design.output_format.exponent
+    assert np.array_equal(np.ldexp(np.asarray(answers, np.float64), -exponent), digits.golden[50].outputs)
+    assert model.penstock.last_run.layer("conv3").chosen.sum(axis=1).tolist() == [32] * HELD_OUT
+
+
+def test_a_network_of_ones_own(digits: Digits, tmp_path: Path) -> None:
+    """The same network as a QONNX file with unlabelled inputs, and no word about its layers."""
+    frames = Frames.load(digits.flow.path(FRAMES))
+    np.savez(tmp_path / "inputs.npz", x=frames.calibration[:200])
+    onnx = OnnxSection(file=digits.flow.path(MODEL), calibration=tmp_path / "inputs.npz")
+    flow = Flow(Recipe(name="mine", onnx=onnx), Workspace(tmp_path / "mine"), Console(quiet=True))
+    flow.run()
+    assert [layer.name for layer in flow.design.lazy_layers] == ["conv2", "conv3"]
+    measured = figures.load(flow.path("figures.json"))
+    assert measured.accuracy is None
+    assert measured.agreement > 0.9
+    assert measured.rtl_frames == 32
