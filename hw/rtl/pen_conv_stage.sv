@@ -88,15 +88,19 @@ module pen_conv_stage #(
   logic [CountBits-1:0] issue_base_q;  // and before the one that is computed
   logic [CountBits-1:0] beat_word, oldest;
   logic [WordBits:0]    issue_q, free_q;  // windows issued and freed in their frames
-  logic                 write;
+  logic                 take, write, unread;
 
+  // Words that no window reads (rows that pooling drops) are taken and forgotten: the ring need not hold them.
+  localparam int unsigned LastRead = (Windows + LastWord < Words) ? Windows + LastWord - 1 : Words - 1;
+  assign unread = 32'(row_word_i) > LastRead;
   assign beat_word = write_base_q + CountBits'(row_word_i);
   assign oldest = free_base_q + ((32'(free_q) > FirstWord) ? CountBits'(free_q) - CountBits'(FirstWord) : '0);
-  assign row_ready_o = (beat_word - oldest) < CountBits'(RingWords);
-  assign write = row_valid_i && row_ready_o;
+  assign row_ready_o = unread || ((beat_word - oldest) < CountBits'(RingWords));
+  assign take = row_valid_i && row_ready_o;
+  assign write = take && !unread;
 
   always_ff @(posedge clk_i) begin
-    if (write && (row_channel_i == ChannelBits'(Channels - 1))) begin
+    if (take && (row_channel_i == ChannelBits'(Channels - 1))) begin
       done_q <= done_q + 1'b1;
       if (row_word_i == WordBits'(Words - 1)) write_base_q <= write_base_q + CountBits'(Words);
     end
@@ -131,9 +135,7 @@ module pen_conv_stage #(
   logic [WeightBits-1:0] pass_weight_q;
   logic [CountBits-1:0] reached, available;
 
-  // The last window waits for the whole frame, so that no word of an old frame comes late.
-  assign reached = (window_last || (32'(issue_q) + LastWord > Words - 1)) ? CountBits'(Words)
-                                                                         : CountBits'(issue_q) + CountBits'(LastWord + 1);
+  assign reached = (32'(issue_q) + LastWord > Words - 1) ? CountBits'(Words) : CountBits'(issue_q) + CountBits'(LastWord + 1);
   assign available = done_q - issue_base_q;
   assign last_group = group_q == GroupBits'(Groups - 1);
   // Counters differ by at most the ring's size plus a frame, so the top bit of the difference is its sign.
@@ -332,6 +334,6 @@ module pen_conv_stage #(
   assign row_channel_o = OutChannelBits'(32'(beat_group) * LaneFilters + 32'(beat_lane));
   assign row_word_o = OutWordBits'(beat_out_word);
   assign row_data_o = beat_data[8*OutPixels-1:0];
-  assign unused_bits = ^{beat_out_word, beat_data, entry_addr};
+  assign unused_bits = ^{beat_out_word, beat_data, entry_addr, op_weight};
 
 endmodule
