@@ -2,7 +2,8 @@
 //
 // `index_i` (below Depth) says which running sum a word belongs to, so that words of several channels may alternate;
 // `first_i` starts a sum and `last_i` ends it. The strength comes out 2 cycles after the last word, with the channel
-// given there. One word per cycle, no stalls.
+// given there. One word per cycle, no stalls. Reset forgets what has not come out; sums are not cleared, `first_i` does
+// that. StrengthBits holds the largest sum that can occur: nothing saturates.
 module pen_strength #(
   parameter int unsigned Pixels       = 4,
   parameter int unsigned Depth        = 4,
@@ -23,6 +24,10 @@ module pen_strength #(
   output logic [ChannelBits-1:0]  channel_o,
   output logic [StrengthBits-1:0] strength_o
 );
+
+  if (Pixels < 1 || Depth < 1 || ChannelBits < 1 || StrengthBits < 1) begin : gen_bad_sizes
+    $fatal(1, "pen_strength %m: Pixels, Depth, ChannelBits and StrengthBits must be at least 1");
+  end
 
   logic [StrengthBits-1:0] word_sum, sum_q, old, total;
   logic                    valid_q, first_q, last_q;

@@ -1,8 +1,10 @@
 // The tail's input: two frames of maps with their channels' strengths, one being read while the other is filled.
 //
-// A row stream fills a buffer; when its last word has come and the strengths are complete, `frame_valid_o` rises (for
-// the older of two). `frame_done_i` gives the buffer back. Channel c's map starts at word `frame_base_o` + c * Words.
-// Window reads take 2 cycles (pen_map_ram), strength reads one. A third frame waits outside: `row_ready_o` is low.
+// A row stream fills a buffer: the words of a channel in order, those of several channels in any alternation, the last
+// word of the last channel last of all. 4 cycles after that one the strengths are complete and `frame_valid_o` rises
+// (for the older of two). `frame_done_i` gives the buffer back. Channel c's map starts at word `frame_base_o` + c *
+// Words. Window reads take 2 cycles (pen_map_ram), strength reads one; both only while `frame_valid_o` is high. A third
+// frame waits outside: `row_ready_o` is low from the last word of the second until a buffer is given back.
 module pen_tail_in #(
   parameter int unsigned Channels     = 4,
   parameter int unsigned Words        = 4,  // of one channel's map
@@ -34,6 +36,10 @@ module pen_tail_in #(
   input  logic [Pixels-1:0]       mask_i,
   output logic [Pixels-1:0][7:0]  window_o
 );
+
+  if (Channels < 1 || Words < 1 || StrengthBits < 1) begin : gen_bad_sizes
+    $fatal(1, "pen_tail_in %m: Channels, Words and StrengthBits must be at least 1");
+  end
 
   logic       fill_q, read_q;   // buffer
   logic [1:0] full_q;           // all words in
@@ -121,7 +127,7 @@ module pen_tail_in #(
     .write_i(event_valid),
     .waddr_i(event_channel),
     .wdata_i(event_strength),
-    .read_i(1'b1),
+    .read_i(frame_valid_o),
     .raddr_i({read_q, strength_channel_i}),
     .rdata_o(strength_o)
   );

@@ -1,0 +1,31 @@
+"""The engine's modules around the compute path in cocotb, one by one: from strengths to weights in their banks."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.cocotb.runner import RTL, simulate
+
+pytestmark = pytest.mark.sim
+
+
+def run(top: str, case: str, parameters: dict[str, int], tables: dict[str, str] | None = None) -> None:
+    simulate(top, [RTL / f"{top}.sv"], f"sim.cocotb.{top}", case, parameters, tables=tables)
+
+
+@pytest.mark.parametrize(("pixels", "depth"), [(1, 1), (8, 3)])
+def test_strength(pixels: int, depth: int) -> None:
+    parameters = {"Pixels": pixels, "Depth": depth, "ChannelBits": 5, "StrengthBits": 15}
+    run("pen_strength", f"{pixels}x{depth}", parameters)
+
+
+@pytest.mark.parametrize(("channels", "words", "pixels", "signed"), [(1, 1, 1, 0), (3, 5, 4, 1)])
+def test_tail_in(channels: int, words: int, pixels: int, signed: int) -> None:
+    sizes = {"Channels": channels, "Words": words, "Pixels": pixels}
+    run("pen_tail_in", f"{channels}x{words}x{pixels}", {**sizes, "StrengthBits": 14, "InSigned": signed})
+
+
+@pytest.mark.parametrize(("filters", "bus_bytes", "words"), [(1, 4, 1), (3, 8, 4)])
+def test_bank(filters: int, bus_bytes: int, words: int) -> None:
+    parameters = {"Filters": filters, "BusBytes": bus_bytes, "RecordWords": words}
+    run("pen_bank", f"{filters}x{bus_bytes}x{words}", parameters)
