@@ -17,6 +17,10 @@ module pen_requant #(
 
   localparam int unsigned MaxShift = 31;
 
+  if (AccBits < 9) begin : gen_bad_acc_bits
+    $fatal(1, "pen_requant %m: AccBits must be at least 9, the width of the bounds");
+  end
+
   logic signed [AccBits+MaxShift-1:0] scaled;
   assign scaled = $signed({sum_i, {MaxShift{1'b0}}}) >>> shift_i;
 

@@ -17,6 +17,7 @@ from typing import Any
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
+from cocotb.utils import get_sim_steps, get_sim_time
 
 PERIOD_NS = 10
 
@@ -27,14 +28,17 @@ def parameter(name: str) -> int:
 
 
 async def start(dut: Any, *quiet: Any) -> None:
-    """Run the clock and reset the module; returns just after a rising edge, reset released.
+    """Run the clock and reset the module, if it has a reset; returns just after a rising edge, reset released.
 
     The signals `quiet`, every valid that goes in, are low from the start: the test before may have left them high.
     """
     for signal in quiet:
         signal.value = 0
     Clock(dut.clk_i, PERIOD_NS, unit="ns").start()
-    await reset(dut)
+    if hasattr(dut, "rst_ni"):
+        await reset(dut)
+    else:
+        await RisingEdge(dut.clk_i)
 
 
 async def reset(dut: Any, cycles: int = 4) -> None:
@@ -60,17 +64,19 @@ def pauses(probability: float, seed: int) -> Iterator[bool]:
 
 
 class CycleCounter:
-    """Numbers the cycles, so that events can be told apart by how far they are."""
+    """Numbers the cycles, so that events can be told apart by how far they are.
+
+    A cycle lasts from one rising edge to the next; whoever asks within it, in whatever order, gets the same number.
+    """
 
     def __init__(self, dut: Any) -> None:
-        self.now = 0
         self._dut = dut
-        cocotb.start_soon(self._run())
+        self._origin = get_sim_time("step")  # whole numbers, unlike nanoseconds
 
-    async def _run(self) -> None:
-        while True:
-            await RisingEdge(self._dut.clk_i)
-            self.now += 1
+    @property
+    def now(self) -> int:
+        """Cycles since this counter was made."""
+        return int((get_sim_time("step") - self._origin) // get_sim_steps(PERIOD_NS, "ns"))
 
 
 def put(payload: Any, word: Any) -> None:

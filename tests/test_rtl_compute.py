@@ -1,0 +1,64 @@
+"""Modules of the compute path in cocotb, one by one: multiplier array, requantiser, map memory, windows, walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from sim.cocotb.cases import WINDOWS
+from sim.cocotb.runner import BUILD, RTL, simulate
+
+pytestmark = pytest.mark.sim
+
+
+def refuses(top: str, sentence: str, parameters: Mapping[str, int]) -> None:
+    """`top` does not build with `parameters`, and says why."""
+    with pytest.raises(RuntimeError):
+        simulate(top, [RTL / f"{top}.sv"], f"sim.cocotb.{top}", "illegal", parameters)
+    assert sentence in (BUILD / top / "illegal" / "build.log").read_text()
+
+
+@pytest.mark.parametrize(("filters", "pixels", "acc_bits"), [(1, 1, 21), (3, 4, 24), (2, 8, 33)])
+def test_array(filters: int, pixels: int, acc_bits: int) -> None:
+    parameters = {"Filters": filters, "Pixels": pixels, "AccBits": acc_bits}
+    simulate("pen_array", [RTL / "pen_array.sv"], "sim.cocotb.pen_array", f"{filters}x{pixels}", parameters)
+
+
+@pytest.mark.parametrize("acc_bits", [10, 41])
+def test_requant(acc_bits: int) -> None:
+    simulate("pen_requant", [RTL / "pen_requant.sv"], "sim.cocotb.pen_requant", f"{acc_bits}", {"AccBits": acc_bits})
+
+
+def test_requant_refuses_narrow_sums() -> None:
+    refuses("pen_requant", "AccBits must be at least 9", {"AccBits": 8})
+
+
+@pytest.mark.parametrize(("pixels", "words"), [(1, 2), (8, 7)])
+def test_map_ram(pixels: int, words: int) -> None:
+    parameters = {"Pixels": pixels, "Words": words}
+    simulate("pen_map_ram", [RTL / "pen_map_ram.sv"], "sim.cocotb.pen_map_ram", f"{pixels}x{words}", parameters)
+
+
+def test_map_ram_refuses_lanes_that_are_no_power_of_two() -> None:
+    refuses("pen_map_ram", "Pixels must be a power of two", {"Pixels": 3})
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_window(case: str) -> None:
+    layers = WINDOWS[case]
+    simulate(
+        "pen_window",
+        [RTL / "pen_window.sv"],
+        "sim.cocotb.pen_window",
+        case,
+        {
+            "Pixels": layers.pixels,
+            "CoordBits": layers.coord_bits,
+            "PixelBits": layers.pixel_bits,
+            "MaxTaps": layers.max_taps,
+            "TapDepth": layers.tap_depth,
+        },
+        environment={"PEN_CASE": case},
+        tables={"TapFile": layers.tap_table},
+    )
