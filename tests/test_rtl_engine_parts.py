@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sim.cocotb import pen_predict, pen_present
 from sim.cocotb.runner import RTL, simulate
 
 pytestmark = pytest.mark.sim
@@ -29,3 +30,15 @@ def test_tail_in(channels: int, words: int, pixels: int, signed: int) -> None:
 def test_bank(filters: int, bus_bytes: int, words: int) -> None:
     parameters = {"Filters": filters, "BusBytes": bus_bytes, "RecordWords": words}
     run("pen_bank", f"{filters}x{bus_bytes}x{words}", parameters)
+
+
+@pytest.mark.parametrize("channels", [1, 13])
+def test_present(channels: int) -> None:
+    tables = {"ChannelFile": pen_present.channel_table(channels)}
+    run("pen_present", str(channels), pen_present.parameters(channels), tables)
+
+
+@pytest.mark.parametrize(("lanes", "words"), [(1, 1), (4, 3), (2, 9)])
+def test_predict(lanes: int, words: int) -> None:
+    tables = pen_predict.tables(lanes, words)
+    run("pen_predict", f"{lanes}x{words}", pen_predict.parameters(lanes, words), tables)

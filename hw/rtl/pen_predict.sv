@@ -1,9 +1,11 @@
 // Linear predictor that predicts as it goes: score[j] += strength * weight[row, j] for every finished channel.
 //
-// Scores lie in words of `Lanes`; one word is updated per cycle. `start_i` loads the scores with their bias (one word per
-// cycle), then every event (strength of one channel, row of its weights) takes max(words, 4) cycles. Scores are exact.
-// When `idle_o` is high all events are in, and scores can be read: `score_o` comes one cycle after `score_read_i`.
-// `start_i` only while idle; events are accepted from the cycle after it.
+// Scores lie in words of `Lanes`; one word is updated per cycle. `start_i` loads the scores with their bias, one word per
+// cycle, and the first event is taken words + 2 cycles after it; then every event (strength of one channel, row of its
+// weights) takes max(words, 4) cycles. Scores are exact. `idle_o` rises max(words + 3, 5) cycles after the last event was
+// taken: all events are in, and scores can be read. `score_o` comes one cycle after `score_read_i`.
+// `start_i` only while idle, and events only from the cycle after it. `last_word_i` (words - 1) is stable from start to
+// idle, `bias_base_i` until the first event is taken.
 module pen_predict #(
   parameter int unsigned Lanes        = 8,
   parameter int unsigned MaxWords     = 8,   // of a layer's scores
@@ -32,6 +34,10 @@ module pen_predict #(
   output logic [Lanes-1:0][ScoreBits-1:0] score_o
 );
 
+  if (Lanes < 1 || MaxWords < 1 || StrengthBits < 1 || ScoreBits < 1) begin : gen_bad_sizes
+    $fatal(1, "pen_predict %m: Lanes, MaxWords, StrengthBits and ScoreBits must be at least 1");
+  end
+
   localparam int unsigned PassCycles = 4;  // a score can be read again 3 cycles after it was read for an update
   localparam int unsigned StepBits = (MaxWords > PassCycles) ? $clog2(MaxWords) : $clog2(PassCycles);
 
@@ -40,11 +46,13 @@ module pen_predict #(
   logic [StrengthBits-1:0] strength_q;
   logic [TableBits-1:0]    row_q;
   logic                    last_word, pass_end, in_words;
+  logic                    s1_init_q, s1_walk_q, s2_init_q, s2_walk_q;
 
   assign in_words = step_q <= StepBits'(last_word_i);
   assign last_word = step_q == StepBits'(last_word_i);
   assign pass_end = (step_q >= StepBits'(last_word_i)) && (init_q || (step_q >= StepBits'(PassCycles - 1)));
-  assign event_ready_o = !init_q && (!walk_q || pass_end);
+  // An event waits one cycle after the last bias: of a single word, it would else be read while it is written.
+  assign event_ready_o = !init_q && !s1_init_q && (!walk_q || pass_end);
 
   always_ff @(posedge clk_i) begin
     if (init_q || walk_q) step_q <= step_q + 1'b1;
@@ -70,7 +78,6 @@ module pen_predict #(
   end
 
   // ---- Step 1: tables and scores --------------------------------------------------------------------------------------------
-  logic                            s1_init_q, s1_walk_q, s2_init_q, s2_walk_q;
   logic [WordBits-1:0]             s1_word_q, s2_word_q;
   logic [StrengthBits-1:0]         s1_strength_q;
   logic [Lanes-1:0][7:0]           weights;

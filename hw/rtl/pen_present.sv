@@ -3,7 +3,8 @@
 // Every finished channel of the layer before comes as an event with its strength. A channel with strength 0 is all zero
 // and counts as absent; the others are appended to the list (channels come in ascending order) with their entry of the
 // channel table: where map and weights lie, which taps are kept. The bus words of a filter's record that hold weights of
-// present channels are collected as runs [first, end). Channels that follow each other in the record join a run.
+// present channels are collected as runs [first, end). Channels that follow each other in the record join a run, also
+// over a gap of up to GapWords.
 // Each present channel also goes to the predictor (`predict_*`), which must always become ready.
 //
 // Two lists are kept: one is built (`clear_i` empties it) while the other is read. `swap_i` (no event pending) closes the
@@ -15,6 +16,7 @@ module pen_present #(
   parameter int unsigned WeightBits   = 10,
   parameter int unsigned RunBits      = 8,
   parameter int unsigned TableBits    = 8,   // address of a predictor table row
+  parameter int unsigned GapWords     = 0,   // of absent channels between two runs that still join
   parameter int unsigned MaxTaps      = 9,
   parameter int unsigned MaxChannels  = 16,
   parameter int unsigned TableDepth   = 16,  // channels of all layers
@@ -48,6 +50,13 @@ module pen_present #(
   output logic [RunBits-1:0]        run_first_o,
   output logic [RunBits-1:0]        run_end_o
 );
+
+  if (MaxTaps < 1 || MaxChannels < 1 || TableDepth < 1) begin : gen_bad_sizes
+    $fatal(1, "pen_present %m: MaxTaps, MaxChannels and TableDepth must be at least 1");
+  end
+  if ((1 << IndexBits) <= MaxChannels) begin : gen_bad_index_bits
+    $fatal(1, "pen_present %m: IndexBits does not hold the number of channels");
+  end
 
   localparam int unsigned ListBits = (MaxChannels > 1) ? $clog2(MaxChannels) : 1;
 
@@ -93,7 +102,7 @@ module pen_present #(
   logic [RunBits-1:0]   run_first_q, run_end_q;
   logic                 joins, close;
 
-  assign joins = open_q && (channel.first <= run_end_q);
+  assign joins = open_q && (32'(channel.first) <= 32'(run_end_q) + GapWords);
   assign close = open_q && (swap_i || (append && !joins));
 
   always_ff @(posedge clk_i) begin

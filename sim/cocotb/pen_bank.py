@@ -40,7 +40,7 @@ class Testbench:
             part = slice(word * self.bus, (word + 1) * self.bus)
             self.dut.write_i.value = write
             self.dut.write_lane_i.value, self.dut.write_word_i.value = lane, half * self.words + word
-            self.dut.write_data_i.value = join(new[lane, part], 8)
+            self.dut.write_data_i.value = join(new[lane, part].tolist(), 8)
             self._read(1 - half, read and self.rng.random() >= self.pause)
             await self._cycle()
         self.contents[half] = new

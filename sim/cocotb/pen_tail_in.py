@@ -95,7 +95,7 @@ class Testbench:
                 both = np.concatenate([flat[word0], flat[word1 % total]])
                 due.append((step + WINDOW_LATENCY, (both[offset : offset + self.pixels] * mask).tolist()))
                 dut.word0_i.value, dut.word1_i.value = base + word0, (base + word1) % (2 * total)
-                dut.offset_i.value, dut.mask_i.value = offset, join(mask, 1)
+                dut.offset_i.value, dut.mask_i.value = offset, join(mask.tolist(), 1)
             await FallingEdge(dut.clk_i)
             if due and due[0][0] == step:
                 window = split(int(dut.window_o.value), 8, self.pixels, signed=self.signed)
