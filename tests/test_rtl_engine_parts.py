@@ -42,3 +42,9 @@ def test_present(channels: int) -> None:
 def test_predict(lanes: int, words: int) -> None:
     tables = pen_predict.tables(lanes, words)
     run("pen_predict", f"{lanes}x{words}", pen_predict.parameters(lanes, words), tables)
+
+
+@pytest.mark.parametrize(("lanes", "words", "score_bits"), [(1, 5, 3), (8, 2, 13), (4, 3, 32)])
+def test_select(lanes: int, words: int, score_bits: int) -> None:
+    sizes = {"Lanes": lanes, "MaxWords": words, "ScoreBits": score_bits, "IndexBits": (lanes * words).bit_length()}
+    run("pen_select", f"{lanes}x{words}x{score_bits}", sizes)

@@ -4,9 +4,11 @@
 // of those that match the digits so far are at least 1, 2, .. 15 in the next one. After the last digit the threshold is
 // known and how many scores equal to it are still wanted; a last pass emits the filters.
 //
-// Scores are read in words of `Lanes` (`score_i` one cycle after `score_read_o`). Cycles: (words + 3) for each of
-// ceil(ScoreBits / 4) digits, then per word 2 and 1 per chosen filter, as long as the stream is taken.
-// `start_i` while idle, with 1 <= keep_i < filters_i (who wants all needs no selection).
+// Scores are read in words of `Lanes` (`score_i` one cycle after `score_read_o`). Cycles after the one of `start_i`:
+// words + 2 for each of ceil(ScoreBits / 4) digits, then for each word 2 and one per chosen filter, at least 3, as long
+// as the stream is taken.
+// `start_i` while idle, with 1 <= keep_i < filters_i (who wants all needs no selection). `keep_i` is read then;
+// `filters_i` and `last_word_i` must be stable until idle. Lanes behind the last filter may hold anything.
 module pen_select #(
   parameter int unsigned Lanes     = 8,
   parameter int unsigned MaxWords  = 8,
@@ -30,6 +32,13 @@ module pen_select #(
   input  logic                            chosen_ready_i,
   output logic [IndexBits-1:0]            chosen_o
 );
+
+  if (Lanes < 1 || (Lanes & (Lanes - 1)) != 0) begin : gen_bad_lanes
+    $fatal(1, "pen_select %m: Lanes must be a power of two");
+  end
+  if (MaxWords < 1 || ScoreBits < 1 || IndexBits < 1) begin : gen_bad_sizes
+    $fatal(1, "pen_select %m: MaxWords, ScoreBits and IndexBits must be at least 1");
+  end
 
   localparam int unsigned Digits = (ScoreBits + 3) / 4;
   localparam int unsigned KeyBits = 4 * Digits;
