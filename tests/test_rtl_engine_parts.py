@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.cocotb import pen_predict, pen_present
+from sim.cocotb import pen_fetch, pen_predict, pen_present
 from sim.cocotb.runner import RTL, simulate
 
 pytestmark = pytest.mark.sim
@@ -48,3 +48,9 @@ def test_predict(lanes: int, words: int) -> None:
 def test_select(lanes: int, words: int, score_bits: int) -> None:
     sizes = {"Lanes": lanes, "MaxWords": words, "ScoreBits": score_bits, "IndexBits": (lanes * words).bit_length()}
     run("pen_select", f"{lanes}x{words}x{score_bits}", sizes)
+
+
+@pytest.mark.parametrize(("lanes", "bus_bytes", "words"), [(1, 4, 2), (3, 8, 16)])
+def test_fetch(lanes: int, bus_bytes: int, words: int) -> None:
+    tables = {"FilterFile": pen_fetch.filter_table()}
+    run("pen_fetch", f"{lanes}x{bus_bytes}x{words}", pen_fetch.parameters(lanes, bus_bytes, words), tables)

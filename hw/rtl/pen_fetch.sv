@@ -4,11 +4,13 @@
 // output place are read from the filter table, and for every run of bus words that hold weights of present channels one
 // command goes to the read master. `group_valid_o` shows that all weights of the group in `group_half_o` have arrived;
 // `group_take_i` says that its last pass was issued, `group_done_i` that its last output has left: only then is its half
-// filled again. Commands leave at most one every 2 cycles, and 3 cycles lie between filters, behind the data of those
-// before as long as a record is longer.
+// filled again. The next group may be taken before the one before is done. Commands leave at most one every 2 cycles,
+// and 5 cycles lie between filters, behind the data of those before as long as a record is longer.
 //
 // `start_i` begins a layer of `count_i` chosen filters (0 is allowed: no group comes). `words_o` counts the bus words
-// asked for since then. Data beats carry the tag {half, lane, word} of their command and follow each other in order.
+// asked for since then. It comes only when every group of the layer before is done; the layer's inputs are stable until
+// then. Data beats carry the tag {half, lane, word} of their command and follow each other in order. Reset forgets all
+// commands: no data of theirs may come afterwards.
 module pen_fetch #(
   parameter int unsigned Filters     = 4,
   parameter int unsigned BusBytes    = 4,
@@ -73,6 +75,16 @@ module pen_fetch #(
   output logic [WordBits-1:0]             beat_map_o,
   output logic                            beat_last_group_o  // of the layer
 );
+
+  if (RecordWords < 1 || (RecordWords & (RecordWords - 1)) != 0) begin : gen_bad_words
+    $fatal(1, "pen_fetch %m: RecordWords must be a power of two");
+  end
+  if (BusBytes < 1 || (BusBytes & (BusBytes - 1)) != 0) begin : gen_bad_bus
+    $fatal(1, "pen_fetch %m: BusBytes must be a power of two");
+  end
+  if ((1 << RunBits) <= RecordWords) begin : gen_bad_run_bits
+    $fatal(1, "pen_fetch %m: RunBits does not hold the end of a run, up to RecordWords");
+  end
 
   typedef struct packed {
     logic [WordBits-1:0] map;

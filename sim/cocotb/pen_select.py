@@ -33,12 +33,10 @@ class Testbench:
         self.passed: list[tuple[int, list[int]]] = []  # words of the first pass
         stream = (dut.clk_i, dut.chosen_valid_o, dut.chosen_ready_i, dut.chosen_o)
         seen = {"word": dut.score_seen_word_o, "data": dut.score_i}
-        self.parts = [
+        self.parts: tuple[StreamMonitor, Strobes] = (
             StreamMonitor(*stream, self.chosen.append, pauses(pause, 3)),
-            Strobes(
-                dut, self.counter, dut.first_pass_o, {"word": dut.score_seen_word_o, "data": dut.score_i}, self._seen
-            ),
-        ]
+            Strobes(dut, self.counter, dut.first_pass_o, seen, self._seen),
+        )
         self.memory = cocotb.start_soon(self._memory())
 
     def stop(self) -> None:
