@@ -66,6 +66,8 @@ def convert(
             "PredictorLanes": engine.predictor_lanes,
             "Outstanding": engine.outstanding,
             "MaxBurst": engine.max_burst,
+            "GapWords": engine.gap_words,
+            "JoinWords": engine.join_words,
         },
         "LayerName": {name: _options(layer, predictor_file) for name, layer in layers.items()},
     }

@@ -80,6 +80,8 @@ class EngineSection(Section):
     predictor_lanes: Literal[1, 2, 4, 8, 16, 32] = 8
     outstanding: Literal[1, 2, 4, 8, 16] = 4
     max_burst: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256] = 256
+    gap_words: Annotated[int, Field(ge=0, le=64)] = 4
+    join_words: Annotated[int, Field(ge=0, le=1024)] = 64
 
 
 class LayerSection(Section):

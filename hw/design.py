@@ -363,7 +363,9 @@ class Engine:
     """Structure of the shared engine.
 
     `bus_bytes`: width of the external memory port. `predictor_lanes`: scores updated per cycle. `outstanding`: read
-    bursts that may wait for data. `max_burst`: beats of one burst.
+    bursts that may wait for data. `max_burst`: beats of one burst. `gap_words`: up to so many bus words of absent
+    channels between present ones are fetched along with them, where a burst of its own would cost more. `join_words`:
+    while so many words are on their way, records that lie side by side share bursts; 0: never.
     """
 
     lanes: Lanes
@@ -371,6 +373,8 @@ class Engine:
     predictor_lanes: int = 8
     outstanding: int = 4
     max_burst: int = 256
+    gap_words: int = 4
+    join_words: int = 64
 
     def __post_init__(self) -> None:
         for name, value, accepted in (
@@ -378,9 +382,12 @@ class Engine:
             ("predictor_lanes", self.predictor_lanes, (1, 2, 4, 8, 16, 32)),
             ("outstanding", self.outstanding, (1, 2, 4, 8, 16)),
             ("max_burst", self.max_burst, (1, 2, 4, 8, 16, 32, 64, 128, 256)),
+            ("gap_words", self.gap_words, tuple(range(65))),
+            ("join_words", self.join_words, tuple(range(1025))),
         ):
             if value not in accepted:
-                raise DesignError(f"engine: {name} is {value}; accepted: {', '.join(map(str, accepted))}")
+                listed = f"0 to {accepted[-1]}" if len(accepted) > 9 else ", ".join(map(str, accepted))
+                raise DesignError(f"engine: {name} is {value}; accepted: {listed}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ class RecordLayout:
 
     `offset` counts from the image's base and `stride` from record to record, in bytes, both multiples of `bus_bytes`.
     The bytes of input channel c are ``channel_offset[c]:channel_offset[c + 1]`` of each record; the array is
-    (channels + 1,).
+    (channels + 1,). Gaps of up to `gap_words` between what is fetched are fetched too.
     """
 
     name: str
@@ -55,6 +55,7 @@ class RecordLayout:
     filters: int
     channel_offset: IntArray
     bus_bytes: int
+    gap_words: int = 0
 
     @property
     def end(self) -> int:
@@ -62,7 +63,7 @@ class RecordLayout:
         return self.offset + self.stride * self.filters
 
     def words(self, present: BoolArray) -> IntArray:
-        """Bus words that are fetched per chosen filter: those with at least one byte of a present channel.
+        """Bus words that are fetched per chosen filter: those with a byte of a present channel, and short gaps between.
 
         `present` is (frames, channels); the result (frames,).
         """
@@ -74,10 +75,12 @@ class RecordLayout:
         start, stop = self.channel_offset[:-1], self.channel_offset[1:]
         needed = present & (stop > start)  # a channel without taps has no bytes
         first, last = start // self.bus_bytes, (stop - 1) // self.bus_bytes
-        # Runs are in ascending order, so of a run only the words after the last one needed so far are new.
+        # Runs are in ascending order, so of a run only the words after the last one needed so far are new, and those of
+        # a short gap before it. Before the first run there is no gap.
         reached = np.maximum.accumulate(np.where(needed, last, -1), axis=1)
         before = np.concatenate([np.full((len(present), 1), -1, np.int64), reached[:, :-1]], axis=1)
-        new = last - np.maximum(first, before + 1) + 1
+        joins = (before >= 0) & (first - before - 1 <= self.gap_words)
+        new = last - np.where(joins, before + 1, np.maximum(first, before + 1)) + 1
         words: IntArray = np.where(needed, new, 0).sum(axis=1, dtype=np.int64)
         return words
 
@@ -135,7 +138,9 @@ def layout(design: Design) -> tuple[RecordLayout, ...]:
         channel_offset = np.concatenate([[0], np.cumsum(layer.kept_taps.sum(axis=(1, 2)))]).astype(np.int64)
         channel_offset.setflags(write=False)
         stride = -(-int(channel_offset[-1]) // bus) * bus
-        records.append(RecordLayout(layer.name, offset, stride, layer.filters, channel_offset, bus))
+        records.append(
+            RecordLayout(layer.name, offset, stride, layer.filters, channel_offset, bus, design.engine.gap_words)
+        )
         offset = records[-1].end
         if offset >> ADDRESS_BITS:
             raise DesignError(

@@ -9,6 +9,10 @@ Per layer, under ``hls_config["LayerName"][<name of the ONNX node>]``; every opt
 - ``Predictor``: what tells which filters matter, for lazy layers: an ``.npz`` file with integer arrays
   ``<layer>.weights`` (input channels, filters) and ``<layer>.bias`` (filters,), or an object with such `weights` and
   `bias`, as `hw.design.LinearPredictor` is.
+- ``Taps``: which columns (channel, ky, kx) of the layer's matrix are kept: ``all``, ``nonzero`` (those with a weight
+  that is not zero, which changes no result), or an ``.npz`` file with a Boolean array ``<layer>.taps`` (channels, kh,
+  kw), false only where every weight is zero. A removed column has no weights in the image and costs no cycles. Of a
+  dense layer, channels, kh and kw are those of the map that was flattened.
 - ``FilterLanes`` and ``PixelLanes`` (a power of two): the multipliers of a head stage.
 
 What is left out: a convolution before any engine layer, with less than 4 KiB of weights, is a head stage; the last
@@ -16,7 +20,7 @@ layer and everything after the first engine layer is on the engine. There, a lay
 are dense; a lazy layer without `Keep` keeps all filters until its register says otherwise.
 
 Of the engine, under ``hls_config["Model"]``: ``EngineFilterLanes``, ``EnginePixelLanes``, ``BusBytes``,
-``PredictorLanes``, ``Outstanding``, ``MaxBurst``; see `hw.design.Engine`.
+``PredictorLanes``, ``Outstanding``, ``MaxBurst``, ``GapWords``, ``JoinWords``; see `hw.design.Engine`.
 """
 
 from __future__ import annotations
@@ -26,12 +30,14 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hw.design import DesignError, Engine, IntArray, Lanes, LinearPredictor, Place, Source
+from hw.design import BoolArray, DesignError, Engine, IntArray, Lanes, LinearPredictor, Place, Source
 
 AUTO = "auto"  # the value of an option that is left to the backend
 HEAD_WEIGHT_BYTES = 4096  # a convolution with fewer bytes of weights streams in the head, if nothing else is said
@@ -51,6 +57,13 @@ class FittedPredictor(Protocol):
     @property
     def bias(self) -> IntArray:
         """At the scores' scale."""
+
+
+class Taps(StrEnum):
+    """Columns of a layer's matrix that are kept, without a list of them."""
+
+    ALL = "all"
+    NONZERO = "nonzero"
 
 
 @dataclass(frozen=True)
@@ -91,12 +104,19 @@ def _predictor(value: object) -> Path | FittedPredictor | None:
     return value if isinstance(value, FittedPredictor) else None
 
 
+def _taps(value: object) -> Taps | Path | None:
+    if isinstance(value, str) and value in tuple(Taps):
+        return Taps(value)
+    return Path(value) if isinstance(value, str | os.PathLike) else None
+
+
 PLACE = Knob("place", "head or engine", _place)
 WEIGHTS = Knob("weights", "resident, lazy or dense", _source)
 KEEP = Knob("keep", "a number of filters (int, at least 1) or a share of them (float, above 0.0 up to 1.0)", _keep)
 PREDICTOR: Knob[Path | FittedPredictor] = Knob(
     "predictor", "the path of an .npz file, or an object with arrays weights and bias", _predictor
 )
+TAPS: Knob[Taps | Path] = Knob("taps", "all, nonzero, or the path of an .npz file", _taps)
 FILTER_LANES = Knob("filter_lanes", "an int of at least 1", _integer)
 PIXEL_LANES = Knob("pixel_lanes", "a power of two", _power_of_two)
 
@@ -105,6 +125,7 @@ LAYER_KNOBS: dict[str, Knob[object]] = {
     "Weights": WEIGHTS,
     "Keep": KEEP,
     "Predictor": PREDICTOR,
+    "Taps": TAPS,
     "FilterLanes": FILTER_LANES,
     "PixelLanes": PIXEL_LANES,
 }
@@ -116,6 +137,8 @@ MODEL_KNOBS: dict[str, int] = {
     "PredictorLanes": Engine.predictor_lanes,
     "Outstanding": Engine.outstanding,
     "MaxBurst": Engine.max_burst,
+    "GapWords": Engine.gap_words,
+    "JoinWords": Engine.join_words,
 }
 """Name and default."""
 
@@ -131,6 +154,7 @@ class LayerOptions:
     weights: Source | None = None
     keep: int | float | None = None
     predictor: Path | FittedPredictor | None = None
+    taps: Taps | Path | None = None
     filter_lanes: int | None = None
     pixel_lanes: int | None = None
 
@@ -148,23 +172,34 @@ def layer_options(layer: str, values: Mapping[str, object]) -> LayerOptions:
             raise DesignError(f"layer '{layer}': {name} is {value!r}; accepted: {knob.accepted}")
         return result
 
-    return LayerOptions(read(PLACE), read(WEIGHTS), read(KEEP), read(PREDICTOR), read(FILTER_LANES), read(PIXEL_LANES))
+    return LayerOptions(
+        place=read(PLACE),
+        weights=read(WEIGHTS),
+        keep=read(KEEP),
+        predictor=read(PREDICTOR),
+        taps=read(TAPS),
+        filter_lanes=read(FILTER_LANES),
+        pixel_lanes=read(PIXEL_LANES),
+    )
 
 
 def engine_options(model: Mapping[str, object]) -> Engine:
     """The engine of ``hls_config["Model"]``; raises `DesignError` for bad values."""
     numbers: dict[str, int] = {}
     for name, default in MODEL_KNOBS.items():
-        number = _integer(model.get(name, default))
-        if number is None:
-            raise DesignError(f"hls_config['Model']: {name} is {model[name]!r}; accepted: an int of at least 1")
-        numbers[name] = number
+        given = model.get(name, default)
+        number = _integer(given)
+        if number is None and (given != 0 or isinstance(given, bool)):  # what 0 means, and whether, Engine knows
+            raise DesignError(f"hls_config['Model']: {name} is {given!r}; accepted: an int of at least 0")
+        numbers[name] = number or 0
     return Engine(
         lanes=Lanes(numbers["EngineFilterLanes"], numbers["EnginePixelLanes"]),
         bus_bytes=numbers["BusBytes"],
         predictor_lanes=numbers["PredictorLanes"],
         outstanding=numbers["Outstanding"],
         max_burst=numbers["MaxBurst"],
+        gap_words=numbers["GapWords"],
+        join_words=numbers["JoinWords"],
     )
 
 
@@ -224,17 +259,45 @@ def load_predictor(layer: str, predictor: Path | FittedPredictor) -> LinearPredi
         raise DesignError(f"layer '{layer}': {error}") from None
 
 
+def kept_columns(layer: str, taps: Taps | Path | None, weights: IntArray) -> BoolArray | None:
+    """Columns (channels, kh, kw) that `layer` keeps of integer `weights` (filters, channels, kh, kw); None for all.
+
+    A layer whose weights are all zero keeps its first column.
+    """
+    if taps is None or taps is Taps.ALL:
+        return None
+    if taps is Taps.NONZERO:
+        nonzero: BoolArray = (weights != 0).any(axis=0)
+        if not nonzero.any():
+            nonzero.flat[0] = True
+        return nonzero
+    assert isinstance(taps, Path)
+    where = f"layer '{layer}': file of taps '{taps}'"
+    (found,) = _arrays(where, taps, [f"{layer}.taps"])
+    if found.dtype != np.bool_ or found.shape != weights.shape[1:] or not found.any():
+        raise DesignError(
+            f"{where}: '{layer}.taps' is {found.dtype} {found.shape}{'' if found.any() else ', all false'}; "
+            f"accepted: bool {weights.shape[1:]}, at least one true"
+        )
+    return found
+
+
 def _load(layer: str, predictor: Path) -> tuple[IntArray, IntArray]:
-    where = f"layer '{layer}': predictor file '{predictor}'"
+    names = [f"{layer}.weights", f"{layer}.bias"]
+    weights, bias = _arrays(f"layer '{layer}': predictor file '{predictor}'", predictor, names)
+    return weights, bias
+
+
+def _arrays(where: str, file: Path, names: list[str]) -> list[NDArray[Any]]:
+    """The arrays `names` of an ``.npz`` file; `DesignError` opens with `where`."""
     try:
-        with np.load(predictor, allow_pickle=False) as archive:
+        with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DesignError(f"{where} does not exist") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
         raise DesignError(f"{where} is not readable; accepted: an .npz file of numpy.savez, without pickles") from None
-    for part in ("weights", "bias"):
-        name = f"{layer}.{part}"
+    for name in names:
         if name not in arrays:
             raise DesignError(f"{where} has no array '{name}'; found: {', '.join(arrays) or 'none'}")
-    return arrays[f"{layer}.weights"], arrays[f"{layer}.bias"]
+    return [arrays[name] for name in names]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hw.design import Design, IntArray, Layer
+from hw.design import Design, Engine, IntArray, Layer
 
 Map = list[list[list[int]]]  # channel, row, column
 
@@ -34,9 +34,7 @@ def run_frame(
     base = 64
     for layer in design.layers:
         tail = layer.place == "engine"
-        results.append(
-            _run_layer(layer, maps, (keep or {}).get(layer.name, layer.keep), image, base, design.engine.bus_bytes)
-        )
+        results.append(_run_layer(layer, maps, (keep or {}).get(layer.name, layer.keep), image, base, design.engine))
         maps = results[-1].output
         if tail:
             base += layer.filters * _stride(layer, design.engine.bus_bytes)
@@ -57,12 +55,18 @@ def _stride(layer: Layer, bus: int) -> int:
     return size
 
 
-def needed_words(layer: Layer, bus: int, present: set[int]) -> set[int]:
-    """Indices of the bus words of a record in which a byte of a present channel lies."""
-    return {position // bus for position, (channel, _, _) in enumerate(kept(layer)) if channel in present}
+def needed_words(layer: Layer, bus: int, present: set[int], gap: int = 0) -> set[int]:
+    """Indices of the bus words of a record in which a byte of a present channel lies, and of gaps of up to `gap`."""
+    words = {position // bus for position, (channel, _, _) in enumerate(kept(layer)) if channel in present}
+    for word in sorted(words):
+        following = [other for other in words if other > word]
+        if following and min(following) - word - 1 <= gap:
+            words |= set(range(word, min(following)))
+    return words
 
 
-def _run_layer(layer: Layer, maps: Map, keep: int | None, image: bytes, base: int, bus: int) -> LayerResult:
+def _run_layer(layer: Layer, maps: Map, keep: int | None, image: bytes, base: int, engine: Engine) -> LayerResult:
+    bus = engine.bus_bytes
     strengths = [sum(abs(value) for row in channel for value in row) for channel in maps]
     present = {channel for channel, value in enumerate(strengths) if value}
     scores = None
@@ -74,7 +78,7 @@ def _run_layer(layer: Layer, maps: Map, keep: int | None, image: bytes, base: in
             for j in range(layer.filters)
         ]
         chosen = sorted(sorted(chosen, key=lambda j: (-scores[j], j))[:keep])
-    words = needed_words(layer, bus, present) if layer.place == "engine" else set()
+    words = needed_words(layer, bus, present, engine.gap_words) if layer.place == "engine" else set()
     rows, columns = layer.grid
     empty = [[0] * (columns // layer.pool_size) for _ in range(rows // layer.pool_size)]
     output: Map = []

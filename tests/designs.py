@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 
@@ -168,12 +169,15 @@ def _try_random_design(rng: np.random.Generator, name: str) -> Design:
     sides = rng.integers(4, 14, 2) if rng.random() < 0.85 else rng.integers(1, 14, 2)
     shape = MapShape(int(rng.integers(1, 7)), int(sides[0]), int(sides[1]))
     number = random_format(rng)
+    transport = np.random.default_rng(crc32(name.encode()))  # apart: what is fetched along changes no network
     engine = Engine(
         lanes=_random_lanes(rng),
         bus_bytes=int(rng.choice([4, 4, 8, 16])),
         predictor_lanes=int(rng.choice([1, 2, 4, 8])),
         outstanding=int(rng.choice([1, 2, 4, 8])),
         max_burst=int(rng.choice([1, 4, 16, 64, 256])),
+        gap_words=int(transport.choice([0, 1, 4])),
+        join_words=int(transport.choice([0, 1, 64])),
     )
     maps = _frames(shape, number, CALIBRATION_FRAMES, rng)
     layers: list[Layer] = []

@@ -73,7 +73,7 @@ def test_words_by_hand(bus_bytes: int, present: list[bool], words: int) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_layout_and_words_equal_a_set_of_words(seed: int) -> None:
     design = random_design(seed)
-    bus = design.engine.bus_bytes
+    bus, gap = design.engine.bus_bytes, design.engine.gap_words
     rng = np.random.default_rng(seed)
     end = image.HEADER_BYTES
     for layer, record in zip(design.tail, image.layout(design), strict=True):
@@ -86,25 +86,36 @@ def test_layout_and_words_equal_a_set_of_words(seed: int) -> None:
             assert list(range(*record.channel_offset[channel : channel + 2])) == run
         present = rng.random((20, layer.input.channels)) < rng.random((20, 1))
         present[0], present[1] = True, False
-        expected = [len(brute.needed_words(layer, bus, set(np.flatnonzero(row)))) for row in present]
+        expected = [len(brute.needed_words(layer, bus, set(np.flatnonzero(row)), gap)) for row in present]
         assert record.words(present).tolist() == expected
         assert expected[0] * bus == record.stride
         end = record.end
     assert len(image.build(design)) == end
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=12), st.sampled_from([4, 8, 64]))
-def test_words_of_any_runs(runs: list[tuple[int, bool]], bus_bytes: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=12),
+    st.sampled_from([4, 8, 64]),
+    st.integers(0, 3),
+)
+def test_words_of_any_runs(runs: list[tuple[int, bool]], bus_bytes: int, gap: int) -> None:
     offsets = np.concatenate([[0], np.cumsum([length for length, _ in runs])])
     stride = -(-int(offsets[-1]) // bus_bytes) * bus_bytes
-    record = image.RecordLayout("x", 64, stride, 1, offsets, bus_bytes)
+    record = image.RecordLayout("x", 64, stride, 1, offsets, bus_bytes, gap)
     words = {
         byte // bus_bytes
         for start, stop, (_, present) in zip(offsets[:-1], offsets[1:], runs, strict=True)
         if present
         for byte in range(start, stop)
     }
-    assert record.words(np.array([[present for _, present in runs]])).tolist() == [len(words)]
+    filled = [word for word in range(stride // bus_bytes) if _in_short_gap(word, words, gap)]
+    assert record.words(np.array([[present for _, present in runs]])).tolist() == [len(words) + len(filled)]
+
+
+def _in_short_gap(word: int, words: set[int], gap: int) -> bool:
+    """Whether `word` is not in `words` but at most `gap` - 1 others lie between the nearest two that are."""
+    before, after = [w for w in words if w < word], [w for w in words if w > word]
+    return word not in words and bool(before) and bool(after) and min(after) - max(before) - 1 <= gap
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -168,6 +168,8 @@ class Program:
             "PredictLanes": self.predict_lanes,
             "Outstanding": engine.outstanding,
             "MaxBurst": engine.max_burst,
+            "GapWords": engine.gap_words,
+            "JoinWords": engine.join_words,
             "InChannels": first.input.channels,
             "InWords": self.geometries[0].words,
             "InSigned": int(first.input_format.signed),

@@ -1,12 +1,16 @@
 // pen_axi_read: an AXI4 read master that turns commands "so many bus words from here" into bursts.
 //
 // Contract
-//   Commands   `cmd_addr_i` is aligned to the bus, `cmd_words_i` is at least 1. Two commands wait in a queue, so that
-//              the bursts of the next one are requested while data of earlier ones still returns: commands that
-//              follow each other lose no bus cycle as long as `Outstanding` covers the memory's latency.
+//   Commands   `cmd_addr_i` is aligned to the bus, `cmd_words_i` is at least 1. Up to `Commands` of them are between their
+//              acceptance and their last word, so that the bursts of the next ones are requested while data of earlier
+//              ones still returns: commands that follow each other lose no bus cycle as long as `Outstanding` covers the
+//              memory's latency.
 //   Bursts     INCR, full bus width, at most `MaxBurst` beats, never across a 4 KB boundary; as long as these rules
 //              allow, from the command's first word on. A command of one burst issues in one cycle, the further bursts
 //              of a longer command every second cycle (the split arithmetic is registered).
+//   Joining    While at least `JoinAbove` words are in flight, the bus is busy and a command that waits for its request
+//              is joined by those that continue it in memory, up to `MaxBurst` words: they share a burst. The wait
+//              ends when a command comes that does not continue it, or when fewer words are in flight. 0: no joining.
 //   In flight  at most `Outstanding` bursts between their request and their last beat. No IDs: data comes in order.
 //   Latency    ARVALID of a command that finds the module idle: 3 cycles after the one in which it is taken. Data passes
 //              in the cycle in which the bus delivers it.
@@ -24,7 +28,9 @@ module pen_axi_read #(
     parameter int unsigned WordsBits   = 16,   // width of a command's length in bus words
     parameter int unsigned TagBits     = 1,
     parameter int unsigned MaxBurst    = 256,  // 1..256
-    parameter int unsigned Outstanding = 4
+    parameter int unsigned Outstanding = 4,
+    parameter int unsigned Commands    = 2 * Outstanding + 2,
+    parameter int unsigned JoinAbove   = 0
 ) (
     input  logic                  clk_i,
     input  logic                  rst_ni,
@@ -66,6 +72,9 @@ module pen_axi_read #(
   if (Outstanding < 1) begin : gen_bad_outstanding
     $fatal(1, "pen_axi_read %m: Outstanding must be at least 1");
   end
+  if (Commands < 2) begin : gen_bad_commands
+    $fatal(1, "pen_axi_read %m: Commands must be at least 2");
+  end
   if (AddrBits < 13) begin : gen_bad_addr
     $fatal(1, "pen_axi_read %m: AddrBits must be at least 13, more than one 4 KB page");
   end
@@ -77,28 +86,58 @@ module pen_axi_read #(
   localparam int unsigned PageBits = 12 - ByteBits;  // of a word's index in its 4 KB page
   localparam int unsigned BurstBits = 8;             // of a burst's length less one, as ARLEN
   localparam int unsigned LengthBits = (WordsBits > BurstBits) ? WordsBits : BurstBits;
+  localparam int unsigned FlightBits = $clog2(Outstanding * MaxBurst + 1);
 
-  // ---- Commands wait here ---------------------------------------------------------------------------------------
-  logic queue_valid, queue_ready;
-  logic [AddrBits-1:0] queue_addr;
-  logic [WordsBits-1:0] queue_words;
-  logic [TagBits-1:0] queue_tag;
-  logic [1:0] unused_queue_level;
+  // ---- Commands whose words have not all come ---------------------------------------------------------------------
+  logic open_valid, open_ready;
+  logic [TagBits-1:0] open_tag;
+  logic [WordsBits-1:0] open_words;
+  logic [WordsBits-1:0] seen_q;  // words of the oldest one that have come
+  logic [$clog2(Commands+1)-1:0] unused_open_level;
 
   pen_fifo #(
-      .Width(AddrBits + WordsBits + TagBits),
-      .Depth(2)
-  ) u_queue (
+      .Width(TagBits + WordsBits),
+      .Depth(Commands)
+  ) u_open (
       .clk_i,
       .rst_ni,
-      .valid_i(cmd_valid_i),
-      .ready_o(cmd_ready_o),
-      .data_i ({cmd_addr_i, cmd_words_i, cmd_tag_i}),
-      .valid_o(queue_valid),
-      .ready_i(queue_ready),
-      .data_o ({queue_addr, queue_words, queue_tag}),
-      .level_o(unused_queue_level)
+      .valid_i(cmd_valid_i && cmd_ready_o),
+      .ready_o(open_ready),
+      .data_i ({cmd_tag_i, cmd_words_i}),
+      .valid_o(open_valid),
+      .ready_i(data_last_o),
+      .data_o ({open_tag, open_words}),
+      .level_o(unused_open_level)
   );
+
+  // ---- The command that waits to be split, and those that have joined it --------------------------------------------
+  logic join_valid_q, joins, join_hold, join_leaves, split_ready, take;
+  logic [AddrBits-1:0] join_addr_q, join_end_q;
+  logic [LengthBits:0] join_words_q, joined_words;  // one more bit than any command needs
+
+  logic [FlightBits-1:0] flight_words_q;  // requested and not yet come
+
+  assign joined_words = join_words_q + (LengthBits + 1)'(cmd_words_i);
+  assign joins        = (JoinAbove > 0) && (cmd_addr_i == join_end_q) && (32'(joined_words) <= MaxBurst);
+  assign join_hold    = (JoinAbove > 0) && (32'(flight_words_q) >= JoinAbove) && (!cmd_valid_i || joins);
+  assign join_leaves  = join_valid_q && split_ready && !join_hold;
+  assign cmd_ready_o  = open_ready && (!join_valid_q || join_leaves || joins);
+  assign take         = cmd_valid_i && cmd_ready_o;
+
+  always_ff @(posedge clk_i) begin
+    if (join_leaves) join_valid_q <= 1'b0;
+    if (take) begin
+      join_valid_q <= 1'b1;
+      join_end_q   <= cmd_addr_i + (AddrBits'(cmd_words_i) << ByteBits);
+      if (join_valid_q && !join_leaves) begin
+        join_words_q <= joined_words;
+      end else begin
+        join_addr_q  <= cmd_addr_i;
+        join_words_q <= (LengthBits + 1)'(cmd_words_i);
+      end
+    end
+    if (!rst_ni) join_valid_q <= 1'b0;
+  end
 
   // ---- The command that is being split --------------------------------------------------------------------------
   // Lengths are held less one, as ARLEN wants them: then neither the comparison nor the request needs a subtraction.
@@ -107,7 +146,6 @@ module pen_axi_read #(
   logic [AddrBits-1:0] addr_q, addr_d;
   logic [LengthBits-1:0] left_q, left_d;  // words left, less one
   logic [BurstBits-1:0] limit_q, limit_d;
-  logic [TagBits-1:0] tag_q, tag_d;
 
   // ---- The request on the bus -----------------------------------------------------------------------------------
   logic ar_valid_q, ar_valid_d;
@@ -124,7 +162,7 @@ module pen_axi_read #(
 
   assign final_burst = left_q <= LengthBits'(limit_q);
   assign issue       = split_valid_q && limit_known_q && record_ready && (!ar_valid_q || m_axi_arready);
-  assign queue_ready = !split_valid_q || (issue && final_burst);
+  assign split_ready = !split_valid_q || (issue && final_burst);
 
   always_comb begin
     split_valid_d = split_valid_q;
@@ -132,14 +170,12 @@ module pen_axi_read #(
     addr_d        = addr_q;
     left_d        = left_q;
     limit_d       = limit_q;
-    tag_d         = tag_q;
-    if (queue_ready) begin
-      split_valid_d = queue_valid;
+    if (split_ready) begin
+      split_valid_d = join_leaves;
       limit_known_d = 1'b1;
-      addr_d        = queue_addr;
-      left_d        = LengthBits'(queue_words - 1'b1);
-      limit_d       = longest(queue_addr[11:ByteBits]);
-      tag_d         = queue_tag;
+      addr_d        = join_addr_q;
+      left_d        = LengthBits'(join_words_q - 1'b1);
+      limit_d       = longest(join_addr_q[11:ByteBits]);
     end else if (issue) begin
       limit_known_d = 1'b0;
       addr_d        = addr_q + ((AddrBits'(limit_q) + 1'b1) << ByteBits);
@@ -169,7 +205,6 @@ module pen_axi_read #(
     addr_q        <= addr_d;
     left_q        <= left_d;
     limit_q       <= limit_d;
-    tag_q         <= tag_d;
     ar_valid_q    <= ar_valid_d;
     ar_addr_q     <= ar_addr_d;
     ar_len_q      <= ar_len_d;
@@ -188,32 +223,30 @@ module pen_axi_read #(
   assign m_axi_arvalid = ar_valid_q;
 
   // ---- What the beats that return belong to -----------------------------------------------------------------------
-  logic flight_valid, flight_final;
-  logic [TagBits-1:0] flight_tag;
-  logic [$clog2(Outstanding+1)-1:0] unused_flight_level;
+  logic [$clog2(Outstanding+1)-1:0] flight_q;  // bursts
+  logic beat, burst_end;
 
-  pen_fifo #(
-      .Width(TagBits + 1),
-      .Depth(Outstanding)
-  ) u_flight (
-      .clk_i,
-      .rst_ni,
-      .valid_i(issue),
-      .ready_o(record_ready),
-      .data_i ({tag_q, final_burst}),
-      .valid_o(flight_valid),
-      .ready_i(m_axi_rvalid && m_axi_rlast),
-      .data_o ({flight_tag, flight_final}),
-      .level_o(unused_flight_level)
-  );
-
+  assign record_ready = flight_q != ($clog2(Outstanding+1))'(Outstanding);
   assign m_axi_rready = 1'b1;
-  assign data_valid_o = m_axi_rvalid && flight_valid;
+  assign beat         = m_axi_rvalid && (flight_q != '0);
+  assign burst_end    = beat && m_axi_rlast;
+  assign data_valid_o = beat;
   assign data_o       = m_axi_rdata;
-  assign data_tag_o   = flight_tag;
-  assign data_last_o  = m_axi_rlast && flight_final;
-  assign error_o      = data_valid_o && m_axi_rresp != 2'b00;
-  assign idle_o       = !queue_valid && !split_valid_q && !flight_valid;
+  assign data_tag_o   = open_tag;
+  assign data_last_o  = beat && (seen_q == open_words - 1'b1);
+  assign error_o      = beat && m_axi_rresp != 2'b00;
+  assign idle_o       = !open_valid;
+
+  always_ff @(posedge clk_i) begin
+    flight_q       <= flight_q + ($clog2(Outstanding+1))'(issue) - ($clog2(Outstanding+1))'(burst_end);
+    flight_words_q <= flight_words_q + (issue ? FlightBits'(ar_len_d) + 1'b1 : '0) - FlightBits'(beat);
+    if (beat) seen_q <= data_last_o ? '0 : seen_q + 1'b1;
+    if (!rst_ni) begin
+      flight_q       <= '0;
+      flight_words_q <= '0;
+      seen_q         <= '0;
+    end
+  end
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin

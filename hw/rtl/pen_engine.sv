@@ -19,6 +19,8 @@ module pen_engine #(
   parameter int unsigned PredictLanes = 8,
   parameter int unsigned Outstanding = 4,
   parameter int unsigned MaxBurst    = 256,
+  parameter int unsigned GapWords    = 0,   // fetched along between present channels
+  parameter int unsigned JoinWords   = 64,  // in flight above which neighbouring records share bursts
   // The input's map, and the widest of everything in the program
   parameter int unsigned InChannels  = 16,
   parameter int unsigned InWords     = 4,   // of one channel's map
@@ -340,6 +342,7 @@ module pen_engine #(
     .WeightBits(ByteBits),
     .RunBits(RunBits),
     .TableBits(PredictAddrBits),
+    .GapWords(GapWords),
     .MaxTaps(MaxTaps),
     .MaxChannels(MaxChannels),
     .TableDepth(ChannelDepth),
@@ -546,7 +549,9 @@ module pen_engine #(
     .WordsBits(RunBits),
     .TagBits(TagBits),
     .MaxBurst(MaxBurst),
-    .Outstanding(Outstanding)
+    .Outstanding(Outstanding),
+    .Commands(4 * Outstanding + 16),
+    .JoinAbove(JoinWords)
   ) u_read (
     .clk_i,
     .rst_ni,

@@ -133,6 +133,23 @@ async def bursts_are_as_long_as_they_may_be(dut: Any) -> None:
 
 
 @cocotb.test()
+async def neighbours_share_bursts_while_the_bus_is_busy(dut: Any) -> None:
+    """Short commands that continue each other: full bursts once enough words are in flight, alone without joining."""
+    await prepare(dut)
+    bench = Testbench(dut, latency=(30, 30))
+    words, count = 4, 60
+    first = -BASE % 4096  # on a page
+    await bench.run([bench.command(words, address=first + i * words * bench.bus) for i in range(count)])
+    lengths = [beats for _, beats in bench.memory.requests]
+    assert sum(lengths) == words * count
+    if parameter("JoinAbove") == 0 or parameter("MaxBurst") < 2 * words:
+        assert max(lengths) == min(words, parameter("MaxBurst"))
+    else:
+        assert len(lengths) < count // 2
+        assert max(lengths) > words
+
+
+@cocotb.test()
 async def both_ends_of_the_image_are_read(dut: Any) -> None:
     """First and last word, and not a byte beyond: the memory guards its ends."""
     await prepare(dut)
