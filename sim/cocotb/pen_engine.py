@@ -1,0 +1,326 @@
+"""Bench of pen_engine: row streams of whole frames in, logits out, weights from a memory; against the golden model."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from hw import image
+from hw.design import Dense, Design, Engine, IntArray, IntFormat, Lanes, LinearPredictor, Place, Source
+from hw.emit.program import Program
+from sim import golden
+from sim.cocotb.bench import AxiReadMemory, CycleCounter, StreamDriver, StreamMonitor, cycles, pauses, reset, start
+from sim.cocotb.probes import Probes
+from sim.cocotb.stimulus import join, map_words, random_conv, random_maps
+
+BASE = 0x1000_0F40  # not at a page, so that a lost base address or a wrong split at 4 KB shows
+WAIT = 20_000  # cycles after which a frame is given up
+
+ENGINES = {
+    "narrow": Engine(Lanes(1, 1), bus_bytes=4, predictor_lanes=1, outstanding=1, max_burst=1),
+    "wide": Engine(Lanes(3, 4), bus_bytes=8, predictor_lanes=4, outstanding=4, max_burst=16),
+}
+
+
+def design(name: str) -> Design:
+    """Four layers on an engine named above: lazy, lazy with stride 2, dense with pool, logits."""
+    engine, rng = ENGINES[name], np.random.default_rng(1)
+    shapes: tuple[dict[str, Any], ...] = (
+        {"filters": 9, "signed": (True, False)},
+        {"filters": 4, "stride": 2, "kernel": (2, 3), "padding": (0, 1, 1, 1), "kept": 0.8},
+        {"filters": 5, "pool": 2, "signed": (False, True)},
+    )
+    layers: list[Any] = []
+    for index, shape in enumerate(shapes):
+        before = layers[-1].output if layers else None
+        layer = random_conv(
+            index + 1,
+            channels=before.channels if before else 3,
+            size=(before.height, before.width) if before else (7, 6),
+            lanes=engine.lanes,
+            **shape,
+        )
+        lazy = index < 2
+        predictor = LinearPredictor(
+            rng.integers(-128, 128, (layer.input.channels, layer.filters)), rng.integers(-5000, 5000, layer.filters)
+        )
+        layers.append(
+            replace(
+                layer,
+                name=f"layer{index}",
+                place=Place.ENGINE,
+                source=Source.LAZY if lazy else Source.DENSE,
+                predictor=predictor if lazy else None,
+                keep=layer.filters // 2 if lazy else None,
+                lanes=None,
+            )
+        )
+    last = layers[-1]
+    taps = (last.output.channels, last.output.height, last.output.width)
+    logits = Dense(
+        name="logits",
+        input=last.output,
+        input_format=last.output_format,
+        weights=rng.integers(-128, 128, (4, *taps)),
+        weight_bits=8,
+        bias=rng.integers(-3000, 3000, 4),
+        output_format=IntFormat(40, True, 0),
+        shift=None,
+        place=Place.ENGINE,
+        source=Source.DENSE,
+    )
+    return Design(name, layers[0].input, layers[0].input_format, (), (*layers, logits), engine)
+
+
+def parameters(name: str) -> dict[str, int]:
+    """Of the instance that runs `design(name)`."""
+    return {key: int(value) for key, value in Program(design(name)).parameters.items()}
+
+
+def tables(name: str) -> dict[str, str]:
+    """Contents of its ROMs."""
+    return {key: table.hexadecimal() for key, table in Program(design(name)).tables.items()}
+
+
+@dataclass(frozen=True)
+class Logit:
+    """One word of the answer."""
+
+    value: int
+    last: bool
+    bad: bool
+
+
+class Testbench:
+    """Sends frames, collects logits and probes, and knows what they must be."""
+
+    def __init__(
+        self,
+        dut: Any,
+        seed: int,
+        pause: float = 0.0,
+        latency: tuple[int, int] = (1, 1),
+    ) -> None:
+        self.dut, self.design = dut, design(os.environ["PEN_CASE"])
+        self.rng = random.Random(seed)  # noqa: S311 - stimulus
+        dut._log.info("stimulus from seed %d", seed)
+        self.counter = CycleCounter(dut)
+        self.memory = AxiReadMemory(
+            dut, image.build(self.design), BASE, latency, (pauses(pause, 11), pauses(pause, 12)), seed
+        )
+        self.probes = Probes(dut, self.design, self.counter)
+        self.answers: list[list[Logit]] = []
+        self._answer: list[Logit] = []
+        rows = {"channel": dut.row_channel_i, "word": dut.row_word_i, "data": dut.row_data_i}
+        self.driver = StreamDriver(dut.clk_i, dut.row_valid_i, dut.row_ready_o, rows, pauses(pause, 13))
+        logits = {"value": dut.logit_o, "last": dut.logit_last_o, "bad": dut.logit_bad_o}
+        stream = (dut.clk_i, dut.logit_valid_o, dut.logit_ready_i, logits)
+        self.monitor = StreamMonitor(*stream, self._logit, pauses(pause, 14))
+        dut.image_base_i.value = BASE
+        dut.enable_i.value = 1
+        self.set_keep({})
+
+    def stop(self) -> None:
+        """Let go of all signals; for resets."""
+        for part in (self.driver, self.monitor, self.memory, self.probes):
+            part.stop()
+
+    def _logit(self, word: dict[str, int]) -> None:
+        bits = len(self.dut.logit_o)
+        value = word["value"] - (word["value"] >> (bits - 1) << bits)
+        self._answer.append(Logit(value, bool(word["last"]), bool(word["bad"])))
+        if word["last"]:
+            self.answers.append(self._answer)
+            self._answer = []
+
+    def set_keep(self, keep: Mapping[str, int]) -> None:
+        """Drive the KEEP values: those named, of the others the design's."""
+        values = [keep.get(x.name, x.filters if x.keep is None else x.keep) for x in self.design.tail]
+        self.dut.keep_i.value = join(values, 16)
+
+    def frames(self, count: int, seed: int = 1) -> IntArray:
+        """Random frames (count, c, h, w); of every third one some channels are absent."""
+        frames = random_maps(self.design.tail[0], count, seed)
+        frames[::3, 1:] = 0
+        return frames
+
+    def send(self, frames: IntArray) -> None:
+        """Queue `frames`: of each position the words of all channels, as pixels come in."""
+        pixels = self.design.engine.lanes.pixels
+        for frame in frames:
+            words = [map_words(channel, pixels) for channel in frame]
+            for word in range(len(words[0])):
+                self.driver.send(
+                    {"channel": c, "word": word, "data": join(words[c][word], 8)} for c in range(len(words))
+                )
+
+    async def ended(self, frames: int) -> None:
+        """Wait until so many frames have ended; returns just after a rising edge."""
+        for _ in range(WAIT * frames):
+            if len(self.probes.frames) >= frames and len(self.answers) >= frames:
+                return
+            await RisingEdge(self.dut.clk_i)
+        raise AssertionError(f"{len(self.answers)} of {frames} frames were answered")
+
+    def expected(self, frames: IntArray, keep: Mapping[str, int]) -> list[golden.LayerTrace]:
+        """Traces of all layers. (As `golden.run`, which refuses a keep of 0; the engine does not.)"""
+        traces, maps = [], frames
+        for layer, record in zip(self.design.tail, image.layout(self.design), strict=True):
+            traces.append(golden.step(layer, maps, keep.get(layer.name), record))
+            maps = traces[-1].output
+        return traces
+
+    def check(self, index: int, traces: list[golden.LayerTrace], frame: int, *, bad: bool = False) -> None:
+        """Answer and probes of frame `index` are those of `frame` in `traces`."""
+        self.probes.check(index, traces, frame)
+        values = traces[-1].output[frame].ravel().tolist()
+        assert self.answers[index] == [Logit(value, i == len(values) - 1, bad) for i, value in enumerate(values)]
+
+
+async def _start(dut: Any) -> None:
+    await start(dut, dut.row_valid_i, dut.frame_error_i, dut.enable_i, dut.m_axi_rvalid, dut.m_axi_arready)
+
+
+@cocotb.test()
+@cocotb.parametrize(pause=[0.0, 0.4], latency=[(1, 1), (5, 60)])
+async def frames_are_answered(dut: Any, pause: float, latency: tuple[int, int]) -> None:
+    """Frames one behind the other; everything that port and probes tell is the golden model's."""
+    await _start(dut)
+    bench = Testbench(dut, 1, pause, latency)
+    frames = bench.frames(4)
+    traces = bench.expected(frames, {})
+    bench.send(frames)
+    await bench.ended(len(frames))
+    for index in range(len(frames)):
+        bench.check(index, traces, index)
+    assert bench.memory.beats * bench.design.engine.bus_bytes == sum(int(trace.bytes.sum()) for trace in traces)
+    assert bench.memory.most_in_flight <= bench.design.engine.outstanding
+
+
+@cocotb.test()
+async def keep_is_read_per_frame(dut: Any) -> None:
+    """From none to all and more than there are; what was set before does not linger."""
+    await _start(dut)
+    bench = Testbench(dut, 2)
+    first, second = (layer.name for layer in bench.design.lazy_layers)
+    sweep = [{first: 1, second: 1}, {first: 9, second: 0}, {first: 0}, {}, {first: 500, second: 4}, {second: 3}]
+    frames = bench.frames(len(sweep), seed=2)
+    for index, keep in enumerate(sweep):
+        bench.set_keep(keep)
+        bench.send(frames[index : index + 1])
+        await bench.ended(index + 1)
+        bench.check(index, bench.expected(frames[index : index + 1], keep), 0)
+
+
+@cocotb.test()
+async def layer_cycles_add_up_to_the_frame(dut: Any) -> None:
+    """The counters of a frame's layers are, together, the cycles that it kept the engine busy, but for the last one."""
+    await _start(dut)
+    bench = Testbench(dut, 3)
+    bench.send(bench.frames(1))
+    busy = 0
+    while not bench.probes.frames:
+        await FallingEdge(dut.clk_i)
+        busy += int(dut.busy_o.value)
+        await RisingEdge(dut.clk_i)
+    assert busy == sum(events.ends[0][0] for events in bench.probes.frames[0])
+    await FallingEdge(dut.clk_i)
+    assert int(dut.busy_o.value)
+    await RisingEdge(dut.clk_i)
+    await FallingEdge(dut.clk_i)
+    assert not int(dut.busy_o.value)
+
+
+@cocotb.test()
+async def disabled_it_finishes_a_frame_and_starts_none(dut: Any) -> None:
+    """Frames wait in the double buffer and go on when the engine is enabled again."""
+    await _start(dut)
+    bench = Testbench(dut, 4)
+    frames = bench.frames(3)
+    traces = bench.expected(frames, {})
+    bench.send(frames)
+    while not int(dut.busy_o.value):
+        await RisingEdge(dut.clk_i)
+    dut.enable_i.value = 0
+    await bench.ended(1)
+    await cycles(dut, 500)
+    assert len(bench.answers) == 1
+    assert not int(dut.busy_o.value)
+    dut.enable_i.value = 1
+    await bench.ended(3)
+    for index in range(3):
+        bench.check(index, traces, index)
+
+
+@cocotb.test()
+async def a_bus_error_marks_its_frame_only(dut: Any) -> None:
+    """The frame that reads failing words is answered, marked, and reported; the next one is right."""
+    await _start(dut)
+    bench = Testbench(dut, 5)
+    frames = bench.frames(3)
+    traces = bench.expected(frames, {})
+    record = image.layout(bench.design)[2]  # of a dense layer
+    records = set(range(BASE + record.offset, BASE + record.end, record.bus_bytes))
+    reports: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            await FallingEdge(dut.clk_i)
+            if int(dut.bus_error_o.value):
+                reports.append(len(bench.answers))
+
+    cocotb.start_soon(watch())
+    for index in range(3):
+        bench.memory.failing = records if index == 1 else set()
+        bench.send(frames[index : index + 1])
+        await bench.ended(index + 1)
+        bench.check(index, traces, index, bad=index == 1)
+    assert set(reports) == {1}
+
+
+@cocotb.test()
+async def lost_frames_mark_all_that_follow(dut: Any) -> None:
+    """After `frame_error_i` every answer is bad, until reset."""
+    await _start(dut)
+    bench = Testbench(dut, 6)
+    frames = bench.frames(3)
+    traces = bench.expected(frames, {})
+    for index in range(2):
+        dut.frame_error_i.value = index == 0
+        await RisingEdge(dut.clk_i)
+        dut.frame_error_i.value = 0
+        bench.send(frames[index : index + 1])
+        await bench.ended(index + 1)
+        bench.check(index, traces, index, bad=True)
+    bench.stop()
+    await reset(dut)
+    after = Testbench(dut, 6)
+    after.send(frames[2:])
+    await after.ended(1)
+    after.check(0, traces, 2)
+
+
+@cocotb.test()
+async def reset_in_mid_frame_starts_afresh(dut: Any) -> None:
+    """At points all over a frame; the memory forgets with it. The next frame is right."""
+    await _start(dut)
+    for seed in range(7, 11):
+        bench = Testbench(dut, seed, latency=(5, 20))
+        bench.send(bench.frames(2))
+        await cycles(dut, bench.rng.randint(40, 1500))
+        bench.stop()
+        await reset(dut, 1)
+    bench = Testbench(dut, 11)
+    frames = bench.frames(2, seed=5)
+    traces = bench.expected(frames, {})
+    bench.send(frames)
+    await bench.ended(2)
+    for index in range(2):
+        bench.check(index, traces, index)
