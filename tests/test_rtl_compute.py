@@ -62,3 +62,11 @@ def test_window(case: str) -> None:
         environment={"PEN_CASE": case},
         tables={"TapFile": layers.tap_table},
     )
+
+
+@pytest.mark.parametrize(("pixels", "max_taps", "ring"), [(4, 9, 0), (8, 5, 4), (1, 1, 8)])
+def test_walk(pixels: int, max_taps: int, ring: int) -> None:
+    parameters = {"Pixels": pixels, "MaxTaps": max_taps, "RingWords": ring}
+    widths = {"PixelBits": 8, "IndexBits": 4, "WordBits": 8, "WeightBits": 9}
+    case = f"{pixels}_lanes_{max_taps}_taps_ring_{ring}"
+    simulate("pen_walk", [RTL / "pen_walk.sv"], "sim.cocotb.pen_walk", case, parameters | widths)

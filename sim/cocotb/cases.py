@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hw.design import Lanes
+from dataclasses import dataclass, replace
+
+from hw.design import Conv, IntFormat, Lanes
 from sim.cocotb.stimulus import LayerSet, random_conv
 
 LANES = Lanes(3, 4)
@@ -29,4 +31,102 @@ WINDOWS = {
     "one_lane_one_tap": LayerSet(
         (random_conv(6, channels=2, size=(3, 2), filters=3, lanes=LANES, kernel=(1, 1), padding=(0, 0, 0, 0)),), 1
     ),
+}
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Layers that one instance of pen_datapath computes: all windows for a group of filters, or all groups for a window.
+
+    With `groups` = 1 groups follow each other, as on the engine, and maps lie whole; else groups alternate in every
+    window, as in a head stage, and maps lie in rings of `ring` words.
+    """
+
+    layers: LayerSet
+    filters: int  # lanes
+    groups: int
+    out_pixels: int
+    ring: int
+
+
+# The last layer of the engine leaves its sums; of a map of one pixel.
+_RAW = random_conv(13, channels=3, size=(2, 3), filters=5, lanes=LANES, kernel=(2, 3), padding=(0, 0, 0, 0))
+DATAPATHS = {
+    "engine": Computed(
+        LayerSet(
+            (
+                random_conv(10, channels=4, size=(5, 6), filters=7, lanes=LANES, pool=2, kept=0.8),
+                random_conv(11, channels=2, size=(4, 3), filters=3, lanes=LANES, signed=(True, True)),
+                random_conv(
+                    12, channels=5, size=(5, 5), filters=2, lanes=LANES, stride=2, kernel=(3, 1), padding=(1, 0, 0, 0)
+                ),
+                replace(_RAW, shift=None, output_format=IntFormat(48, True, 0)),
+            ),
+            4,
+        ),
+        *(3, 1, 4, 0),
+    ),
+    "stage": Computed(
+        LayerSet(
+            (
+                random_conv(14, channels=3, size=(6, 7), filters=4, lanes=LANES, pool=2),
+                random_conv(15, channels=2, size=(7, 5), filters=3, lanes=LANES, signed=(True, False), kept=0.6),
+            ),
+            8,
+        ),
+        *(2, 2, 4, 16),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Drained:
+    """Maps whose sums one instance of pen_drain turns into words; of the layers only their geometry matters."""
+
+    maps: LayerSet
+    filters: int
+    groups: int
+    out_pixels: int
+    acc_bits: int
+
+
+def _geometry(
+    seed: int, size: tuple[int, int], stride: int = 1, pool: int = 1, kernel: int = 3, signed: bool = False
+) -> Conv:
+    edge = kernel // 2
+    return random_conv(
+        seed,
+        channels=1,
+        size=size,
+        filters=1,
+        lanes=LANES,
+        kernel=(kernel, kernel),
+        padding=(edge, edge, edge, edge),
+        stride=stride,
+        pool=pool,
+        signed=(False, signed),
+    )
+
+
+# Odd edges that pooling drops, strides, maps that end within a word, words larger and smaller than a window.
+DRAINS = {
+    "engine": Drained(
+        LayerSet(
+            (
+                _geometry(1, (5, 7)),
+                _geometry(2, (5, 6), pool=2, signed=True),
+                _geometry(3, (7, 5), stride=2, kernel=1),
+                _geometry(4, (9, 8), pool=4),
+            ),
+            4,
+        ),
+        *(3, 1, 4, 20),
+    ),
+    "stage": Drained(
+        LayerSet(
+            (_geometry(5, (4, 5), signed=True), _geometry(6, (6, 9), stride=2, pool=2), _geometry(7, (5, 5), pool=2)), 8
+        ),
+        *(2, 3, 2, 35),
+    ),
+    "one_lane": Drained(LayerSet((_geometry(8, (3, 5)), _geometry(9, (4, 4), pool=2, signed=True)), 1), 1, 2, 8, 12),
 }

@@ -86,6 +86,17 @@ def map_words(channel: IntArray, pixels: int) -> list[list[int]]:
     return [flat[i : i + pixels] for i in range(0, len(flat), pixels)]
 
 
+def completed_words(geometry: Geometry, out_pixels: int) -> list[tuple[int, int]]:
+    """For each output word of `out_pixels` pixels, the window and the lane that bring the last pixel that it needs."""
+    layer, out = geometry.layer, geometry.layer.output
+    found = []
+    for word in range(-(-out.pixels // out_pixels)):
+        row, column = divmod(min((word + 1) * out_pixels, out.pixels) - 1, out.width)
+        y, x = (((n + 1) * layer.pool_size - 1) * layer.stride for n in (row, column))
+        found.append(divmod(y * layer.input.width + x, geometry.pixels))
+    return found
+
+
 @dataclass(frozen=True)
 class LayerSet:
     """Layers that take turns on one instance of the compute path, and the parameters that suit them all."""
