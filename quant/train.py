@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from quant.layers import INPUT, Format, QuantNetwork, quantised
 from sw.data import Dataset, FloatArray
+from sw.pruning.masks import held
 from sw.train import Gate, TrainSettings, fit, load_state, save_state
 
 
@@ -47,13 +49,16 @@ def quantise(
     bits: Bits = Bits(),
     gate: Gate | None = None,
     progress: bool = True,
+    masks: Mapping[str, Tensor] | None = None,
 ) -> QuantNetwork:
     """Calibrate on the training images and train on with quantised weights and activations; scales stay.
 
-    `model` is left as it is. The same arguments give the same network.
+    Weights that `masks` (see `sw.pruning`) remove stay zero. `model` is left as it is. The same arguments give the same
+    network.
     """
     network = quantised(model, calibrate(model, data.train_x, bits))
-    fit(network, data, settings, gate, label="quantised training", progress=progress)
+    with held(network, masks or {}):
+        fit(network, data, settings, gate, label="quantised training", progress=progress)
     return network
 
 
