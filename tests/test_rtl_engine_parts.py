@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sim.cocotb import pen_fetch, pen_predict, pen_present
-from sim.cocotb.runner import RTL, simulate
+from sim.cocotb.runner import BUILD, RTL, simulate
 
 pytestmark = pytest.mark.sim
 
@@ -32,10 +32,10 @@ def test_bank(filters: int, bus_bytes: int, words: int) -> None:
     run("pen_bank", f"{filters}x{bus_bytes}x{words}", parameters)
 
 
-@pytest.mark.parametrize("channels", [1, 13])
-def test_present(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "gap_words"), [(1, 0), (13, 0), (16, 2)])
+def test_present(channels: int, gap_words: int) -> None:
     tables = {"ChannelFile": pen_present.channel_table(channels)}
-    run("pen_present", str(channels), pen_present.parameters(channels), tables)
+    run("pen_present", f"{channels}x{gap_words}", pen_present.parameters(channels, gap_words), tables)
 
 
 @pytest.mark.parametrize(("lanes", "words"), [(1, 1), (4, 3), (2, 9)])
@@ -54,3 +54,30 @@ def test_select(lanes: int, words: int, score_bits: int) -> None:
 def test_fetch(lanes: int, bus_bytes: int, words: int) -> None:
     tables = {"FilterFile": pen_fetch.filter_table()}
     run("pen_fetch", f"{lanes}x{bus_bytes}x{words}", pen_fetch.parameters(lanes, bus_bytes, words), tables)
+
+
+@pytest.mark.parametrize(
+    ("top", "parameters", "sentence"),
+    [
+        ("pen_strength", {"Depth": 0}, "Depth, ChannelBits and StrengthBits must be at least 1"),
+        ("pen_tail_in", {"Channels": 0}, "Channels, Words and StrengthBits must be at least 1"),
+        ("pen_tail_in", {"Pixels": 3}, "Pixels must be a power of two"),
+        ("pen_present", {"IndexBits": 4, "MaxChannels": 16}, "IndexBits does not hold the number of channels"),
+        ("pen_present", {"MaxTaps": 0}, "MaxTaps, MaxChannels and TableDepth must be at least 1"),
+        ("pen_predict", {"MaxWords": 0}, "Lanes, MaxWords, StrengthBits and ScoreBits must be at least 1"),
+        ("pen_select", {"Lanes": 3}, "Lanes must be a power of two"),
+        ("pen_select", {"ScoreBits": 0}, "MaxWords, ScoreBits and IndexBits must be at least 1"),
+        ("pen_bank", {"RecordWords": 3}, "RecordWords must be a power of two"),
+        ("pen_bank", {"BusBytes": 1}, "BusBytes must be a power of two of at least 2"),
+        ("pen_fetch", {"RecordWords": 12}, "RecordWords must be a power of two"),
+        ("pen_fetch", {"BusBytes": 6}, "BusBytes must be a power of two"),
+        ("pen_fetch", {"RunBits": 4}, "RunBits does not hold the end of a run"),
+        ("pen_engine", {"RecordWords": 48}, "RecordWords must be a power of two of at least 2"),
+        ("pen_engine", {"WordBits": 7}, "WordBits does not reach all words of the map memories"),
+        ("pen_engine", {"IndexBits": 6}, "IndexBits does not hold the number of channels or filters"),
+    ],
+)
+def test_illegal_parameters_stop_the_build(top: str, parameters: dict[str, int], sentence: str) -> None:
+    with pytest.raises(RuntimeError):
+        run(top, "illegal", parameters)
+    assert sentence in (BUILD / top / "illegal" / "build.log").read_text()

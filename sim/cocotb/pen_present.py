@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import cocotb
@@ -45,13 +46,14 @@ def layers(channels: int, seed: int = 1) -> tuple[list[Channel], list[Channel]]:
     return layer(), layer()
 
 
-def parameters(channels: int) -> dict[str, int]:
+def parameters(channels: int, gap_words: int) -> dict[str, int]:
     """Of an instance that holds `layers(channels)`."""
     widths = {"WordBits": 6, "WeightBits": 8, "RunBits": 7, "TableBits": 5, "MaxTaps": 9}
     return {
         "IndexBits": channels.bit_length(),
         "StrengthBits": 12,
         **widths,
+        "GapWords": gap_words,
         "MaxChannels": channels,
         "TableDepth": 2 * channels,
     }
@@ -65,12 +67,15 @@ def channel_table(channels: int) -> str:
     return table("channels", [pack(map(field, word, widths)) for word in words]).hexadecimal()
 
 
-def runs(present: list[Channel]) -> list[tuple[int, int]]:
-    """The words that hold weights of `present`, as maximal runs [first, end)."""
+def runs(present: list[Channel], gap_words: int) -> list[tuple[int, int]]:
+    """The words that hold weights of `present` and short gaps between them, as maximal runs [first, end)."""
     words = sorted({word for channel in present for word in range(channel.first, channel.end)})
-    starts = [word for word in words if word - 1 not in words]
-    ends = [word + 1 for word in words if word + 1 not in words]
-    return list(zip(starts, ends, strict=True))
+    parts = [list(words[:1])] if words else []
+    for before, word in pairwise(words):
+        if word - before - 1 > gap_words:
+            parts.append([])
+        parts[-1].append(word)
+    return [(part[0], part[-1] + 1) for part in parts]
 
 
 class Testbench:
@@ -130,7 +135,7 @@ class Testbench:
         """Compare the whole list with `present`, in random order."""
         dut = self.dut
         await FallingEdge(dut.clk_i)
-        expected = runs(present)
+        expected = runs(present, parameter("GapWords"))
         assert int(dut.entries_o.value) == len(present)
         assert int(dut.runs_o.value) == len(expected)
         await RisingEdge(dut.clk_i)
