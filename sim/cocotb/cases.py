@@ -36,7 +36,7 @@ WINDOWS = {
 
 @dataclass(frozen=True)
 class Computed:
-    """Layers that one instance of pen_datapath computes: all windows for a group of filters, or all groups for a window.
+    """Layers that one instance of pen_datapath computes, group by group or window by window.
 
     With `groups` = 1 groups follow each other, as on the engine, and maps lie whole; else groups alternate in every
     window, as in a head stage, and maps lie in rings of `ring` words.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import cocotb
@@ -15,13 +16,12 @@ from hw.design import BoolArray, Conv, IntArray
 from sim import golden
 from sim.cocotb.bench import CycleCounter, Scoreboard, StreamMonitor, parameter, pauses, reset, start
 from sim.cocotb.cases import DATAPATHS
-from sim.cocotb.stimulus import completed_words, join, map_words, random_maps
+from sim.cocotb.stimulus import completed_words, join, map_words, random_maps, steps_by_window
 
 CASE = DATAPATHS[os.environ.get("PEN_CASE", "engine")]
 LAYERS, FILTERS, GROUPS, OUT_PIXELS = CASE.layers, CASE.filters, CASE.groups, CASE.out_pixels
 PIXELS = LAYERS.pixels
 PER_PASS = PIXELS + 10  # cycles between the last steps of two passes, at least
-TIMEOUT = {"timeout_time": 1000, "timeout_unit": "us"}
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,8 @@ class Testbench:
     def _list_passes(self, index: int, present: BoolArray) -> None:
         """All passes in order, with the cycles that their taps take."""
         layer, geometry = self.layer, LAYERS.geometries[index]
-        groups, shape = -(-layer.filters // FILTERS), layer.input
-        walked = []
-        for window in range(geometry.windows):
-            places = [divmod(window * PIXELS + lane, shape.width) for lane in range(PIXELS)]
-            reach = np.array(
-                [
-                    any(
-                        y < shape.height and 0 <= y + dy < shape.height and 0 <= x + dx < shape.width for y, x in places
-                    )
-                    for dy, dx, _ in geometry.taps
-                ]
-            )
-            taps = (layer.kept_taps.reshape(shape.channels, -1) & reach).sum(axis=1)
-            walked.append(int(np.maximum(taps[present], 1).sum()) or 1)
+        groups = -(-layer.filters // FILTERS)
+        walked = steps_by_window(geometry, present)
         order = [(g, w) for g in range(groups) for w in range(geometry.windows)]
         if GROUPS > 1:
             order.sort(key=lambda item: item[1])
@@ -224,7 +212,7 @@ class Testbench:
             await self._cycle()
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=1000, timeout_unit="us")
 @cocotb.parametrize(pass_pause=[0.0, 0.6], beat_pause=[0.0, 0.6])
 async def layers_equal_the_golden_model(dut: Any, pass_pause: float, beat_pause: float) -> None:
     """One after another, with all channels, some, and none present."""
@@ -262,7 +250,7 @@ def taken_at(passes: list[Pass], taps: int, begin: int) -> list[int]:
     return times
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=1000, timeout_unit="us")
 async def passes_take_their_steps_or_the_drain(dut: Any) -> None:
     """A cycle per channel and tap that reaches; Pixels + 10 cycles where that is more; both occur."""
     await start(dut, dut.start_i, dut.pass_valid_i)
@@ -277,11 +265,11 @@ async def passes_take_their_steps_or_the_drain(dut: Any) -> None:
             await bench.run()
             times = [at for at, _ in bench.taken]
             assert times == taken_at(passes, len(geometry.taps), begin)
-            intervals |= {after - at for at, after in zip(times, times[1:], strict=False)}
+            intervals |= {after - at for at, after in pairwise(times)}
     assert min(intervals) < PER_PASS < max(intervals)
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=1000, timeout_unit="us")
 async def reset_in_mid_layer_leaves_nothing_behind(dut: Any) -> None:
     """After reset no step, no beat, no window; the next layer is right."""
     await start(dut, dut.start_i, dut.pass_valid_i)

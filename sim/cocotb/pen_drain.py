@@ -21,7 +21,6 @@ from sim.cocotb.stimulus import completed_words, join, map_words
 CASE = DRAINS[os.environ.get("PEN_CASE", "engine")]
 PIXELS, OUT_PIXELS, FILTERS, GROUPS = CASE.maps.pixels, CASE.out_pixels, CASE.filters, CASE.groups
 DATA_BITS = max(8 * OUT_PIXELS, CASE.acc_bits)
-TIMEOUT = {"timeout_time": 500, "timeout_unit": "us"}
 LATENCY = 5  # cycles from a load to the beat of a word that the pass's first pixel completes
 PER_PASS = PIXELS + 4  # cycles from a load to the next
 
@@ -93,10 +92,8 @@ class Testbench:
 
     @staticmethod
     def _beat(group: int, lane: int, last_lane: int, word: int, words: int, data: int) -> Beat:
-        return {
-            **{"group": group, "lane": lane, "last_lane": int(lane == last_lane)},
-            **{"word": word, "last_word": int(word == words - 1), "data": data},
-        }
+        beat = {"group": group, "lane": lane, "last_lane": int(lane == last_lane)}
+        return beat | {"word": word, "last_word": int(word == words - 1), "data": data}
 
     @staticmethod
     def _outputs(geometry: Geometry, sums: IntArray, bias: IntArray, shift: IntArray) -> IntArray:
@@ -130,7 +127,7 @@ class Testbench:
 
     # -- running ------------------------------------------------------------------------------------------------------
     async def load(self, count: int) -> None:
-        """Load passes in cycles with room; bias and shift are there only from the next cycle until there is room again."""
+        """Load passes in cycles with room; bias and shift are there from the next cycle until there is room again."""
         dut = self.dut
         await FallingEdge(dut.clk_i)
         while count:
@@ -164,7 +161,7 @@ class Testbench:
             await RisingEdge(self.dut.clk_i)
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 @cocotb.parametrize(load_pause=[0.0, 0.5], beat_pause=[0.0, 0.7])
 async def sums_become_words(dut: Any, load_pause: float, beat_pause: float) -> None:
     """Maps one after another, of all geometries."""
@@ -177,7 +174,7 @@ async def sums_become_words(dut: Any, load_pause: float, beat_pause: float) -> N
     bench.scoreboard.finish()
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 @cocotb.parametrize(beat_pause=[0.0, 0.7])
 async def raw_sums_leave_exactly(dut: Any, beat_pause: float) -> None:
     """Logits: sign-extended, one per lane."""
@@ -189,7 +186,7 @@ async def raw_sums_leave_exactly(dut: Any, beat_pause: float) -> None:
     bench.scoreboard.finish()
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 async def a_word_comes_five_cycles_after_its_pixel(dut: Any) -> None:
     """A pass's pixels follow each other in cycles of their own, and passes every Pixels + 4 cycles."""
     await start(dut, dut.load_i)
@@ -203,7 +200,7 @@ async def a_word_comes_five_cycles_after_its_pixel(dut: Any) -> None:
     assert bench.loads[1] == bench.loads[0] + PER_PASS
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 async def a_busy_output_stalls_without_loss(dut: Any) -> None:
     """With nobody to take beats there is no room for a pass that completes a second word; later all is there."""
     await start(dut, dut.load_i)
@@ -224,7 +221,7 @@ async def a_busy_output_stalls_without_loss(dut: Any) -> None:
     bench.scoreboard.finish()
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 async def reset_in_mid_map_forgets_it(dut: Any) -> None:
     """After reset there is room and no beat; the next map is right."""
     await start(dut, dut.load_i)

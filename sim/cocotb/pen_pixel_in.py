@@ -12,8 +12,6 @@ from hw.design import IntArray
 from sim.cocotb.bench import CycleCounter, Scoreboard, StreamDriver, StreamMonitor, parameter, pauses, reset, start
 from sim.cocotb.stimulus import join, map_words
 
-TIMEOUT = {"timeout_time": 200, "timeout_unit": "us"}
-
 
 class Testbench:
     """Frames of pixels in, words of one channel out; errors are compared with where `tlast` was sent."""
@@ -82,7 +80,7 @@ class Testbench:
             await RisingEdge(self.dut.clk_i)
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(pixel_pause=[0.0, 0.5], row_pause=[0.0, 0.5])
 async def pixels_become_words_of_a_channel(dut: Any, pixel_pause: float, row_pause: float) -> None:
     """Frames one after another; the last word of each is filled with zeros."""
@@ -93,7 +91,7 @@ async def pixels_become_words_of_a_channel(dut: Any, pixel_pause: float, row_pau
     bench.scoreboard.finish()
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def a_word_takes_its_pixels_or_its_channels(dut: Any) -> None:
     """Whichever is more; the first channel leaves in the cycle after the word's last pixel."""
     await start(dut, dut.pixel_valid_i)
@@ -110,7 +108,7 @@ async def a_word_takes_its_pixels_or_its_channels(dut: Any) -> None:
     assert bench.beats == expected
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def a_misplaced_last_is_told_and_steers_nothing(dut: Any) -> None:
     """A missing one, an early one; the frames stay where they are."""
     await start(dut, dut.pixel_valid_i)
@@ -120,7 +118,7 @@ async def a_misplaced_last_is_told_and_steers_nothing(dut: Any) -> None:
     bench.scoreboard.finish()
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=200, timeout_unit="us")
 async def reset_in_mid_frame_begins_a_new_one(dut: Any) -> None:
     """What had come of the frame is forgotten, words that wait for the receiver too."""
     await start(dut, dut.pixel_valid_i)

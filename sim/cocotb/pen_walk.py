@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,6 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from sim.cocotb.bench import CycleCounter, parameter, reset, start
 
-TIMEOUT = {"timeout_time": 500, "timeout_unit": "us"}
 FROM_ISSUE = 2  # cycles from a step's issue to `op_*`
 FROM_PRIME = 4  # from `prime_i` to the first cycle that takes a pass
 
@@ -98,8 +98,8 @@ class Testbench:
         """The walk of one pass: kept taps that reach anything, by channel; one empty step where there are none."""
         walked: list[tuple[Entry, int | None]] = []
         for entry in self.entries:
-            taps = [t for t in range(self.max_taps) if entry.taps & item.reach & (1 << t)]
-            walked += [(entry, tap) for tap in taps or [None]]
+            taps: Sequence[int | None] = [t for t in range(self.max_taps) if entry.taps & item.reach & (1 << t)]
+            walked += [(entry, tap) for tap in taps or (None,)]
         walked = walked or [(Entry(0, 0, 0), None)]
         found = []
         for index, (entry, tap) in enumerate(walked):
@@ -206,7 +206,7 @@ async def started(dut: Any, seed: int, pass_pause: float = 0.0, room_pause: floa
     return Testbench(dut, seed, pass_pause, room_pause)
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 @cocotb.parametrize(pass_pause=[0.0, 0.5], room_pause=[0.0, 0.8])
 async def passes_walk_kept_taps_that_reach(dut: Any, pass_pause: float, room_pause: float) -> None:
     """Lists of any length, none included, one after another; channels with no tap, taps that reach nothing."""
@@ -217,7 +217,7 @@ async def passes_walk_kept_taps_that_reach(dut: Any, pass_pause: float, room_pau
         await bench.run()
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 async def passes_follow_without_a_gap(dut: Any) -> None:
     """One step per cycle, the last of a pass and the first of the next included."""
     bench = await started(dut, 2)
@@ -230,7 +230,7 @@ async def passes_follow_without_a_gap(dut: Any) -> None:
     assert all(b == a + 1 for a, b in pairwise(bench.times)), bench.times
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 async def only_the_last_step_waits_for_room(dut: Any) -> None:
     """Without room a pass goes on to its last step, and no further."""
     bench = await started(dut, 3)
@@ -248,7 +248,7 @@ async def only_the_last_step_waits_for_room(dut: Any) -> None:
     await bench.run()
 
 
-@cocotb.test(**TIMEOUT)
+@cocotb.test(timeout_time=500, timeout_unit="us")
 async def reset_in_mid_pass_issues_nothing_more(dut: Any) -> None:
     """After reset no pass is taken before the list is primed again."""
     bench = await started(dut, 4)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hw.design import Conv, IntArray, IntFormat, Lanes, Layer, MapShape, Place, Source
+from hw.design import BoolArray, Conv, IntArray, IntFormat, Lanes, Layer, MapShape, Place, Source
 from hw.emit.bits import table
 from hw.emit.geometry import Geometry
 from hw.emit.stage import MIN_ACC_BITS
@@ -94,6 +94,22 @@ def completed_words(geometry: Geometry, out_pixels: int) -> list[tuple[int, int]
         row, column = divmod(min((word + 1) * out_pixels, out.pixels) - 1, out.width)
         y, x = (((n + 1) * layer.pool_size - 1) * layer.stride for n in (row, column))
         found.append(divmod(y * layer.input.width + x, geometry.pixels))
+    return found
+
+
+def steps_by_window(geometry: Geometry, present: BoolArray | None = None) -> list[int]:
+    """Cycles that one pass walks in each window: kept taps of present channels that reach the map, at least one each."""
+    shape, lanes = geometry.layer.input, geometry.pixels
+    present = np.ones(shape.channels, np.bool_) if present is None else present
+    found = []
+    for window in range(geometry.windows):
+        places = [divmod(p, shape.width) for p in range(window * lanes, min((window + 1) * lanes, shape.pixels))]
+        reach = [
+            any(0 <= y + dy < shape.height and 0 <= x + dx < shape.width for y, x in places)
+            for dy, dx, _ in geometry.taps
+        ]
+        taps = (geometry.layer.kept_taps.reshape(shape.channels, -1) & np.array(reach)).sum(axis=1)
+        found.append(int(np.maximum(taps[present], 1).sum()) or 1)
     return found
 
 
