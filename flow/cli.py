@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from flow import figures, recipe
-from flow.errors import UserError
+from flow.errors import UserError, VerificationError
 from flow.recipe import Recipe
 from hw.design import DesignError
 
@@ -51,12 +51,10 @@ def user_errors() -> Iterator[None]:
         yield
     except (UserError, DesignError) as error:
         _fail(error, 2)
+    except VerificationError as error:
+        _fail(error, 1)
     except KeyboardInterrupt:
         _fail("interrupted; the next run goes on where this one stopped", 130)
-    except Exception as error:
-        if "flow.steps" in sys.modules and isinstance(error, sys.modules["flow.steps"].VerificationError):
-            _fail(error, 1)
-        raise
 
 
 def _fail(error: object, code: int) -> None:

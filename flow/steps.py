@@ -30,7 +30,7 @@ import sw.train
 from flow import figures
 from flow.compare import differences
 from flow.convert import Plan, convert, fit_predictors, integer_frames
-from flow.errors import UserError
+from flow.errors import UserError, VerificationError
 from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
 from flow.recipe import Recipe, Section, TrainSection, lazy_layers
 from flow.workspace import Step, Workspace, digest
@@ -48,10 +48,6 @@ from sw import predictors
 FLOAT, QUANTISED, MODEL, FRAMES, ACCURACY = "float.pt", "quantised.pt", "model.onnx", "frames.npz", "accuracy.json"
 PREDICTORS, RTL, IMAGE, MANIFEST, VECTORS = "predictors.npz", "rtl", "weights.bin", "manifest.json", "vectors.npz"
 FIGURES, SIMULATION = "figures.json", "simulation"
-
-
-class VerificationError(Exception):
-    """Two executions that must be equal are not; the message says which, and where."""
 
 
 class TrainedAccuracy(BaseModel):
