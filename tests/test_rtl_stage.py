@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.cocotb.cases import DATAPATHS, DRAINS
+from sim.cocotb.cases import DATAPATHS, DRAINS, FULL_STAGES, STAGES
 from sim.cocotb.runner import RTL, simulate
 
 pytestmark = pytest.mark.sim
@@ -61,4 +61,15 @@ def test_datapath(case: str) -> None:
         *("pen_datapath", [RTL / "pen_datapath.sv"], "sim.cocotb.pen_datapath", case, parameters),
         environment={"PEN_CASE": case},
         tables={"TapFile": layers.tap_table},
+    )
+
+
+@pytest.mark.parametrize("case", [*STAGES, *(pytest.param(case, marks=pytest.mark.full) for case in FULL_STAGES)])
+def test_conv_stage(case: str) -> None:
+    stage = (STAGES | FULL_STAGES)[case]
+    simulate(
+        *("pen_conv_stage", [RTL / "pen_conv_stage.sv"], "sim.cocotb.pen_conv_stage", case),
+        parameters={name: int(value) for name, value in stage.parameters.items()},
+        environment={"PEN_CASE": case},
+        tables={name: table.hexadecimal() for name, table in stage.tables.items()},
     )

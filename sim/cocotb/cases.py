@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hw.design import Conv, IntFormat, Lanes
+from hw.emit.stage import Stage
 from sim.cocotb.stimulus import LayerSet, random_conv
 
 LANES = Lanes(3, 4)
@@ -129,4 +130,49 @@ DRAINS = {
         *(2, 3, 2, 35),
     ),
     "one_lane": Drained(LayerSet((_geometry(8, (3, 5)), _geometry(9, (4, 4), pool=2, signed=True)), 1), 1, 2, 8, 12),
+}
+
+
+# Several groups of filters with a remainder, pooling; words that come in bursts, strides, pruned taps, windows wider than
+# a row; a single lane.
+STAGES = {
+    "groups": Stage(random_conv(20, channels=3, size=(6, 7), filters=5, lanes=Lanes(2, 4), pool=2), 4, 1),
+    "wide": Stage(
+        random_conv(
+            21,
+            channels=4,
+            size=(7, 6),
+            filters=3,
+            lanes=Lanes(4, 8),
+            kernel=(5, 3),
+            stride=2,
+            padding=(2, 2, 1, 1),
+            signed=(True, True),
+            kept=0.6,
+        ),
+        2,
+        3,
+    ),
+    "one_lane": Stage(
+        random_conv(
+            22, channels=1, size=(4, 5), filters=2, lanes=Lanes(1, 1), kernel=(2, 2), padding=(0, 1, 0, 0), kept=0.8
+        ),
+        8,
+        1,
+    ),
+}
+FULL_STAGES = {
+    "narrow": Stage(random_conv(23, channels=2, size=(9, 2), filters=4, lanes=Lanes(3, 4), pool=2), 4, 2),
+    "pointwise": Stage(
+        random_conv(24, channels=6, size=(5, 5), filters=7, lanes=Lanes(4, 2), kernel=(1, 1), padding=(0, 0, 0, 0)),
+        4,
+        2,
+    ),
+    "large_kernel": Stage(
+        random_conv(
+            25, channels=1, size=(9, 11), filters=4, lanes=Lanes(4, 8), kernel=(7, 7), padding=(3,) * 4, pool=4
+        ),
+        1,
+        1,
+    ),
 }

@@ -16,12 +16,19 @@ from hw.design import BoolArray, Conv, IntArray
 from sim import golden
 from sim.cocotb.bench import CycleCounter, Scoreboard, StreamMonitor, parameter, pauses, reset, start
 from sim.cocotb.cases import DATAPATHS
-from sim.cocotb.stimulus import completed_words, join, map_words, random_maps, steps_by_window
+from sim.cocotb.stimulus import (
+    completed_words,
+    cycles_per_pass,
+    join,
+    map_words,
+    pass_times,
+    random_maps,
+    steps_by_window,
+)
 
 CASE = DATAPATHS[os.environ.get("PEN_CASE", "engine")]
 LAYERS, FILTERS, GROUPS, OUT_PIXELS = CASE.layers, CASE.filters, CASE.groups, CASE.out_pixels
 PIXELS = LAYERS.pixels
-PER_PASS = PIXELS + 10  # cycles between the last steps of two passes, at least
 
 
 @dataclass(frozen=True)
@@ -228,28 +235,6 @@ async def layers_equal_the_golden_model(dut: Any, pass_pause: float, beat_pause:
     bench.scoreboard.finish()
 
 
-def taken_at(passes: list[Pass], taps: int, begin: int) -> list[int]:
-    """When passes are taken if nothing outside holds them up; `begin` is the cycle of `start_i`.
-
-    A pass ends a cycle per step after it was taken, but not before the drain has room. The next is taken in that cycle,
-    if its window is prepared: that takes a cycle per tap and three more, in one of two places.
-    """
-    times: list[int] = []
-    end = begin - PER_PASS  # of the pass before
-    filled = [begin + 1]  # when the preparation of a window begins
-    released: list[int] = []
-    for item in passes:
-        ready = filled[len(released)] + taps + 3
-        times.append(max(ready, end))
-        end = max(times[-1] + item.steps, end + PER_PASS)
-        if len(filled) == len(released) + 1:
-            free = released[-1] + 1 if released else 0
-            filled.append(max(filled[-1] + taps + 3, free))
-        if item.last_use:
-            released.append(end + 1)
-    return times
-
-
 @cocotb.test(timeout_time=1000, timeout_unit="us")
 async def passes_take_their_steps_or_the_drain(dut: Any) -> None:
     """A cycle per channel and tap that reaches; Pixels + 10 cycles where that is more; both occur."""
@@ -261,12 +246,12 @@ async def passes_take_their_steps_or_the_drain(dut: Any) -> None:
             begin = bench.counter.now
             await bench.begin(index, absent=absent)
             bench.taken.clear()
-            passes = list(bench.passes)
+            passes = [(item.steps, item.last_use) for item in bench.passes]
             await bench.run()
             times = [at for at, _ in bench.taken]
-            assert times == taken_at(passes, len(geometry.taps), begin)
+            assert times == [taken for taken, _ in pass_times(PIXELS, len(geometry.taps), passes, begin)]
             intervals |= {after - at for at, after in pairwise(times)}
-    assert min(intervals) < PER_PASS < max(intervals)
+    assert min(intervals) < cycles_per_pass(PIXELS) < max(intervals)
 
 
 @cocotb.test(timeout_time=1000, timeout_unit="us")

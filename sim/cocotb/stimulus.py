@@ -98,7 +98,7 @@ def completed_words(geometry: Geometry, out_pixels: int) -> list[tuple[int, int]
 
 
 def steps_by_window(geometry: Geometry, present: BoolArray | None = None) -> list[int]:
-    """Cycles that one pass walks in each window: kept taps of present channels that reach the map, at least one each."""
+    """Steps of a pass in each window: kept taps of present channels that reach the map, at least one per channel."""
     shape, lanes = geometry.layer.input, geometry.pixels
     present = np.ones(shape.channels, np.bool_) if present is None else present
     found = []
@@ -111,6 +111,34 @@ def steps_by_window(geometry: Geometry, present: BoolArray | None = None) -> lis
         taps = (geometry.layer.kept_taps.reshape(shape.channels, -1) & np.array(reach)).sum(axis=1)
         found.append(int(np.maximum(taps[present], 1).sum()) or 1)
     return found
+
+
+def cycles_per_pass(pixels: int) -> int:
+    """Cycles between the last steps of two passes, at least: as long as the drain needs for `pixels` lanes."""
+    return pixels + 10
+
+
+def pass_times(pixels: int, taps: int, passes: Sequence[tuple[int, bool]], begin: int) -> list[tuple[int, int]]:
+    """When pen_datapath takes and ends passes, if nothing outside holds them up; `begin` is the cycle of `start_i`.
+
+    `passes` are (steps, last use of the window). A pass ends a cycle per step after it was taken, but not before the
+    drain has room. The next is taken in that cycle, if its window is prepared: that takes a cycle per tap and three
+    more, in one of two places.
+    """
+    times: list[tuple[int, int]] = []
+    end = begin - cycles_per_pass(pixels)  # of the pass before
+    filled = [begin + 1]  # when the preparation of a window begins
+    released: list[int] = []
+    for steps, last_use in passes:
+        taken = max(filled[len(released)] + taps + 3, end)
+        end = max(taken + steps, end + cycles_per_pass(pixels))
+        times.append((taken, end))
+        if len(filled) == len(released) + 1:
+            free = released[-1] + 1 if released else 0
+            filled.append(max(filled[-1] + taps + 3, free))
+        if last_use:
+            released.append(end + 1)
+    return times
 
 
 @dataclass(frozen=True)
