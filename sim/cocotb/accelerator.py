@@ -1,0 +1,257 @@
+"""Bench of a whole emitted accelerator with probes: streams and control port by cocotbext-axi, weights from a memory.
+
+The design comes pickled in the file that PEN_DESIGN names, the weight image in PEN_IMAGE.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
+from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
+
+from hw.design import Design, IntArray
+from sim import golden
+from sim.cocotb.bench import PERIOD_NS, AxiReadMemory, CycleCounter, cycles, pauses, reset, start
+from sim.cocotb.probes import Probes
+from sim.cocotb.stimulus import random_maps
+
+BASE = 0x1000_0F40  # not at a page, so that a lost base address or a wrong split at 4 KB shows
+WAIT = 40_000  # cycles after which a frame is given up
+
+# Registers, as docs and driver have them.
+IMAGE_BASE, CONTROL, STATUS, FRAMES, CYCLES, BYTES = 0x010, 0x018, 0x01C, 0x020, 0x024, 0x028
+LAYERS, LAYER_STRIDE, KEEP, CHOSEN, LAYER_CYCLES, LAYER_BYTES = 0x100, 0x10, 0x0, 0x4, 0x8, 0xC
+BUSY, BUS_ERROR = 1, 2
+
+
+class Testbench:
+    """The ports' other ends, and what must come of the frames that are sent."""
+
+    def __init__(self, dut: Any, seed: int, pause: float = 0.0, latency: tuple[int, int] = (10, 10)) -> None:
+        self.dut = dut
+        self.design: Design = pickle.loads(Path(os.environ["PEN_DESIGN"]).read_bytes())  # noqa: S301 - our own file
+        dut._log.info("stimulus from seed %d", seed)
+        self.rng = random.Random(seed)  # noqa: S311 - stimulus
+        self.counter = CycleCounter(dut)
+        image = Path(os.environ["PEN_IMAGE"]).read_bytes()
+        stalls = (pauses(pause, seed + 1), pauses(pause, seed + 2))
+        self.memory = AxiReadMemory(dut, image, BASE, latency, stalls, seed)
+        self.probes = Probes(dut, self.design, self.counter)
+        ports = (dut.clk_i, dut.rst_ni, False)  # reset is active low
+        self.source = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis"), *ports)
+        self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), *ports, byte_lanes=1)
+        self.control = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), *ports)
+        for part in (self.source, self.sink):
+            part.log.setLevel("WARNING")  # it would print every frame
+        writes, reads = self.control.write_if, self.control.read_if
+        for part in (writes, reads):
+            part.log.setLevel("WARNING")
+        if pause:
+            channels = (writes.aw_channel, writes.w_channel, writes.b_channel, reads.ar_channel, reads.r_channel)
+            for index, channel in enumerate((self.source, self.sink, *channels)):
+                channel.set_pause_generator(pauses(pause, seed + 3 + index))
+
+    # -- control port -------------------------------------------------------------------------------------------------
+    async def enable(self) -> None:
+        """Tell where the image is, and start."""
+        await self.control.write_dword(IMAGE_BASE, BASE)
+        await self.control.write_dword(CONTROL, 1)
+
+    async def set_keep(self, keep: Mapping[str, int]) -> None:
+        """Write the KEEP registers of the layers named."""
+        for index, layer in enumerate(self.design.tail):
+            if layer.name in keep:
+                await self.control.write_dword(LAYERS + index * LAYER_STRIDE + KEEP, keep[layer.name])
+
+    async def read(self, address: int) -> int:
+        """A register."""
+        value: int = await self.control.read_dword(address)
+        return value
+
+    # -- frames -------------------------------------------------------------------------------------------------------
+    def frames(self, count: int, seed: int) -> IntArray:
+        """Random frames (count, c, h, w)."""
+        return random_maps(self.design.layers[0], count, seed)
+
+    async def send(self, frames: IntArray) -> None:
+        """Queue `frames`, one AXI-Stream frame each."""
+        for frame in frames:
+            await self.source.send(AxiStreamFrame(self.pixels(frame)))
+
+    def pixels(self, frame: IntArray) -> bytes:
+        """The bytes of `frame` (c, h, w), channels last."""
+        return (frame.transpose(1, 2, 0) & 0xFF).astype("uint8").tobytes()
+
+    async def answer(self) -> tuple[list[int], list[bool]]:
+        """The next answer: logits, and whether each is marked bad. TLAST cuts answers."""
+        frame = await with_timeout(self.sink.recv(compact=False), WAIT * PERIOD_NS, "ns")
+        bits = len(self.dut.m_axis_tdata)
+        values = [value - (value >> (bits - 1) << bits) for value in frame.tdata]
+        return values, [bool(user) for user in frame.tuser]
+
+    async def check(self, first: int, frames: IntArray, keep: Mapping[str, int] | None = None) -> golden.GoldenRun:
+        """Answers and probes of `frames`, numbered from `first` since reset, are the golden model's."""
+        run = golden.run(self.design, frames, keep)
+        for index in range(len(frames)):
+            values, bad = await self.answer()
+            assert values == run.outputs[index].tolist(), f"frame {first + index}"
+            assert not any(bad), f"frame {first + index} is marked"
+            while len(self.probes.frames) <= first + index:  # the counters' strobe may come after the last logit
+                await RisingEdge(self.dut.clk_i)
+            self.probes.check(first + index, list(run.layers[len(self.design.head) :]), index)
+        return run
+
+    def bus_bytes(self) -> int:
+        """Bytes that have passed the memory port."""
+        return self.memory.beats * self.design.engine.bus_bytes
+
+    async def finish(self) -> None:
+        """Nothing comes that nobody expects."""
+        await cycles(self.dut, 20)
+        assert self.sink.empty()
+        assert self.source.empty()
+
+    def sweep(self) -> list[dict[str, int]]:
+        """Values for the KEEP registers: the design's, random ones, the fewest, all."""
+        lazy = self.design.lazy_layers
+        return [
+            {layer.name: layer.keep or layer.filters for layer in lazy},
+            {layer.name: self.rng.randint(1, layer.filters) for layer in lazy},
+            {layer.name: 1 for layer in lazy},
+            {layer.name: layer.filters for layer in lazy},
+        ]
+
+
+def _bytes(run: golden.GoldenRun) -> int:
+    return sum(int(trace.bytes.sum()) for trace in run.layers)
+
+
+async def _start(dut: Any) -> None:
+    quiet = [getattr(dut, f"s_axil_{name}") for name in ("awvalid", "wvalid", "bready", "arvalid", "rready")]
+    await start(dut, *quiet, dut.s_axis_tvalid, dut.m_axis_tready, dut.m_axi_rvalid, dut.m_axi_arready)
+
+
+@cocotb.test()
+@cocotb.parametrize(pause=[0.0, 0.3])
+async def answers_are_the_golden_models(dut: Any, pause: float) -> None:
+    """32 frames; KEEP changes after every eight. Stalls on every channel and a memory of random latency, or neither."""
+    await _start(dut)
+    bench = Testbench(dut, 1, pause, latency=(1, 60) if pause else (10, 10))
+    await bench.enable()
+    fetched = 0
+    for turn, keep in enumerate(bench.sweep()):
+        await bench.set_keep(keep)
+        frames = bench.frames(8, seed=turn)
+        await bench.send(frames)
+        run = await bench.check(8 * turn, frames, keep)
+        fetched += _bytes(run)
+        assert bench.bus_bytes() == fetched
+        assert await bench.read(BYTES) == fetched
+        assert await bench.read(FRAMES) == 8 * (turn + 1)
+        for index, layer in enumerate(bench.design.tail):
+            trace, base = run.layer(layer.name), LAYERS + index * LAYER_STRIDE
+            (end,) = bench.probes.frames[-1][index].ends
+            assert await bench.read(base + CHOSEN) == trace.chosen[-1].sum()
+            assert await bench.read(base + LAYER_BYTES) == trace.bytes[-1] == end[1]
+            assert await bench.read(base + LAYER_CYCLES) == end[0]
+    assert bench.memory.most_in_flight <= bench.design.engine.outstanding
+    await bench.finish()
+
+
+@cocotb.test()
+async def a_bus_error_marks_its_frame_and_stays_in_status(dut: Any) -> None:
+    """The answer comes, marked in TUSER; STATUS tells until it is cleared; the next frame is right."""
+    await _start(dut)
+    bench = Testbench(dut, 2)
+    await bench.enable()
+    frames = bench.frames(3, seed=9)
+    await bench.send(frames[:1])
+    await bench.check(0, frames[:1])
+    assert not await bench.read(STATUS) & BUS_ERROR
+    failing, _ = bench.memory.requests[len(bench.memory.requests) // 2]
+    # What one frame has read the same frame reads again.
+    bench.memory.failing = {failing}
+    await bench.send(frames[:1])
+    values, bad = await bench.answer()
+    assert values == golden.run(bench.design, frames[:1]).outputs[0].tolist()
+    assert all(bad)
+    assert await bench.read(STATUS) & BUS_ERROR
+    bench.memory.failing = set()
+    await bench.send(frames[2:])
+    await bench.check(2, frames[2:])
+    assert await bench.read(STATUS) & BUS_ERROR
+    await bench.control.write_dword(STATUS, BUS_ERROR)
+    assert not await bench.read(STATUS) & BUS_ERROR
+    await bench.finish()
+
+
+@cocotb.test()
+async def a_misplaced_tlast_marks_all_that_follow(dut: Any) -> None:
+    """Frames have lost their places: every answer from there on is bad, until reset."""
+    await _start(dut)
+    bench = Testbench(dut, 3)
+    await bench.enable()
+    frames = bench.frames(4, seed=10)
+    await bench.send(frames[:1])
+    await bench.check(0, frames[:1])
+    early = bench.pixels(frames[1])
+    for part in (early[:5], early[5:]):  # as many pixels as a frame, with TLAST also in the middle
+        await bench.source.send(AxiStreamFrame(part))
+    await bench.send(frames[2:3])
+    for index in (1, 2):
+        values, bad = await bench.answer()
+        assert values == golden.run(bench.design, frames[index : index + 1]).outputs[0].tolist()
+        assert all(bad)
+    await bench.finish()
+
+
+@cocotb.test()
+async def nothing_starts_before_it_is_enabled(dut: Any) -> None:
+    """Frames wait at the input; control answers meanwhile, and says that an address is wrong."""
+    await _start(dut)
+    bench = Testbench(dut, 4)
+    frames = bench.frames(2, seed=11)
+    await bench.send(frames)
+    await cycles(dut, 1500)
+    assert bench.sink.empty()
+    assert bench.bus_bytes() == 0
+    assert await bench.read(STATUS) == 0
+    assert await bench.read(0x000) == 0x534E_4550
+    fingerprint = await bench.read(0x008) | await bench.read(0x00C) << 32
+    assert fingerprint == bench.design.fingerprint
+    response = await bench.control.read(0xFF0, 4)
+    assert int(response.resp) == 2  # SLVERR
+    await bench.enable()
+    await bench.check(0, frames)
+    await bench.finish()
+
+
+@cocotb.test()
+async def reset_in_mid_frame_starts_afresh(dut: Any) -> None:
+    """Everything but the tables is forgotten, the registers too; the next frames are right."""
+    await _start(dut)
+    bench = Testbench(dut, 5)
+    await bench.enable()
+    await bench.set_keep({layer.name: 1 for layer in bench.design.lazy_layers})
+    await bench.send(bench.frames(1, seed=12))
+    for _ in range(700):
+        await FallingEdge(dut.clk_i)
+    bench.memory.stop()
+    bench.probes.stop()
+    await reset(dut)
+    bench.memory = AxiReadMemory(dut, Path(os.environ["PEN_IMAGE"]).read_bytes(), BASE, (3, 3))
+    bench.probes = Probes(dut, bench.design, bench.counter)
+    assert await bench.read(STATUS) == 0
+    assert await bench.read(IMAGE_BASE) == 0
+    await bench.enable()
+    frames = bench.frames(2, seed=13)
+    await bench.send(frames)
+    await bench.check(0, frames)
+    await bench.finish()
