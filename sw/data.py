@@ -84,24 +84,24 @@ def mnist(_: int) -> Dataset:
     there or not right.
     """
     folder = data_folder() / "mnist"
-    parts = []
-    for prefix, number in (("train", 60_000), ("t10k", 10_000)):
+
+    def part(prefix: str, number: int) -> tuple[FloatArray, LabelArray]:
         images = _idx(folder / f"{prefix}-images-idx3-ubyte.gz", (number, 28, 28))
-        parts += [
-            _pixels(images.reshape(-1, 1, 28, 28)),
-            _classes(_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", (number,))),
-        ]
-    return Dataset("mnist", *parts, classes=10)
+        labels = _idx(folder / f"{prefix}-labels-idx1-ubyte.gz", (number,))
+        return _pixels(images.reshape(-1, 1, 28, 28)), labels.astype(np.int64)
+
+    return Dataset("mnist", *part("train", 60_000), *part("t10k", 10_000), 10)
 
 
 def cifar10(_: int) -> Dataset:
     """50,000 and 10,000 colour photographs of 32x32 (Krizhevsky 2009), in the split as published; pixels as `mnist`."""
     folder = data_folder() / "cifar-10-batches-bin"
-    train = np.concatenate([_batch(folder / f"data_batch_{number}.bin") for number in range(1, 6)])
-    parts = []
-    for records in (train, _batch(folder / "test_batch.bin")):
-        parts += [_pixels(records[:, 1:].reshape(-1, 3, 32, 32)), _classes(records[:, 0])]
-    return Dataset("cifar10", *parts, classes=10)
+
+    def part(names: list[str]) -> tuple[FloatArray, LabelArray]:
+        records = np.concatenate([_batch(folder / f"{name}.bin") for name in names])
+        return _pixels(records[:, 1:].reshape(-1, 3, 32, 32)), records[:, 0].astype(np.int64)
+
+    return Dataset("cifar10", *part([f"data_batch_{number}" for number in range(1, 6)]), *part(["test_batch"]), 10)
 
 
 def data_folder() -> Path:
@@ -148,11 +148,7 @@ def _batch(path: Path) -> ByteArray:
 
 
 def _pixels(values: ByteArray) -> FloatArray:
-    return values.astype(np.float32) / 256
-
-
-def _classes(values: ByteArray) -> LabelArray:
-    return values.astype(np.int64)
+    return values.astype(np.float32) / np.float32(256)
 
 
 DATASETS: dict[str, Callable[[int], Dataset]] = {"cifar10": cifar10, "digits": digits, "mnist": mnist}
