@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 
 from sim.cocotb.cases import WINDOWS
-from sim.cocotb.runner import BUILD, RTL, simulate
+from sim.cocotb.runner import RTL, simulate
+from tests.rtl_build import refuses
 
 pytestmark = pytest.mark.sim
-
-
-def refuses(top: str, sentence: str, parameters: Mapping[str, int]) -> None:
-    """`top` does not build with `parameters`, and says why."""
-    with pytest.raises(RuntimeError):
-        simulate(top, [RTL / f"{top}.sv"], f"sim.cocotb.{top}", "illegal", parameters)
-    assert sentence in (BUILD / top / "illegal" / "build.log").read_text()
 
 
 @pytest.mark.parametrize(("filters", "pixels", "acc_bits"), [(1, 1, 21), (3, 4, 24), (2, 8, 33)])
@@ -30,18 +22,10 @@ def test_requant(acc_bits: int) -> None:
     simulate("pen_requant", [RTL / "pen_requant.sv"], "sim.cocotb.pen_requant", f"{acc_bits}", {"AccBits": acc_bits})
 
 
-def test_requant_refuses_narrow_sums() -> None:
-    refuses("pen_requant", "AccBits must be at least 9", {"AccBits": 8})
-
-
 @pytest.mark.parametrize(("pixels", "words"), [(1, 2), (8, 7)])
 def test_map_ram(pixels: int, words: int) -> None:
     parameters = {"Pixels": pixels, "Words": words}
     simulate("pen_map_ram", [RTL / "pen_map_ram.sv"], "sim.cocotb.pen_map_ram", f"{pixels}x{words}", parameters)
-
-
-def test_map_ram_refuses_lanes_that_are_no_power_of_two() -> None:
-    refuses("pen_map_ram", "Pixels must be a power of two", {"Pixels": 3})
 
 
 @pytest.mark.parametrize("case", WINDOWS)
@@ -70,3 +54,18 @@ def test_walk(pixels: int, max_taps: int, ring: int) -> None:
     widths = {"PixelBits": 8, "IndexBits": 4, "WordBits": 8, "WeightBits": 9}
     case = f"{pixels}_lanes_{max_taps}_taps_ring_{ring}"
     simulate("pen_walk", [RTL / "pen_walk.sv"], "sim.cocotb.pen_walk", case, parameters | widths)
+
+
+@pytest.mark.parametrize(
+    ("top", "parameters", "sentence"),
+    [
+        ("pen_array", {"Pixels": 0}, "Filters and Pixels must be at least 1"),
+        ("pen_requant", {"AccBits": 8}, "AccBits must be at least 9"),
+        ("pen_map_ram", {"Pixels": 3}, "Pixels must be a power of two"),
+        ("pen_window", {"MaxTaps": 10}, "MaxTaps at least 1 and at most TapDepth"),
+        ("pen_walk", {"Pixels": 6}, "Pixels must be a power of two"),
+        ("pen_walk", {"RingWords": 6}, "RingWords must be 0 or a power of two"),
+    ],
+)
+def test_illegal_parameters_stop_the_build(top: str, parameters: dict[str, int], sentence: str) -> None:
+    refuses(top, sentence, parameters)

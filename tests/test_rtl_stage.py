@@ -6,6 +6,7 @@ import pytest
 
 from sim.cocotb.cases import DATAPATHS, DRAINS, FULL_STAGES, STAGES
 from sim.cocotb.runner import RTL, simulate
+from tests.rtl_build import refuses
 
 pytestmark = pytest.mark.sim
 
@@ -73,3 +74,20 @@ def test_conv_stage(case: str) -> None:
         environment={"PEN_CASE": case},
         tables={name: table.hexadecimal() for name, table in stage.tables.items()},
     )
+
+
+@pytest.mark.parametrize(
+    ("top", "parameters", "sentence"),
+    [
+        ("pen_drain", {"OutPixels": 3}, "OutPixels must be a power of two"),
+        ("pen_drain", {"Groups": 0}, "Groups and PoolWidth must be at least 1"),
+        ("pen_datapath", {"Pixels": 5}, "Pixels must be a power of two"),
+        ("pen_pixel_in", {"Pixels": 6}, "Pixels must be a power of two"),
+        ("pen_pixel_in", {"FramePixels": 0}, "FramePixels must be at least 1"),
+        ("pen_conv_stage", {"RingWords": 6}, "RingWords must be a power of two"),
+        ("pen_conv_stage", {"FirstWord": 4, "LastWord": 3}, "RingWords must hold the words that a window reaches"),
+        ("pen_conv_stage", {"LogPool": 3}, "LogPool 0, 1 or 2"),
+    ],
+)
+def test_illegal_parameters_stop_the_build(top: str, parameters: dict[str, int], sentence: str) -> None:
+    refuses(top, sentence, parameters)

@@ -20,6 +20,10 @@ module pen_array #(
   output logic [Filters-1:0][Pixels-1:0][AccBits-1:0]   sums_o
 );
 
+  if (Filters < 1 || Pixels < 1) begin : gen_bad_lanes
+    $fatal(1, "pen_array %m: Filters and Pixels must be at least 1");
+  end
+
   logic last_q;
 
   always_ff @(posedge clk_i) begin

@@ -6,7 +6,8 @@
 //
 // Row stream in and out: words in order; within a word's position, channels in order (filters in groups, each word of a
 // group before the next group where a window completes several). A frame follows the last without a gap. Back-pressure
-// on either side stalls without loss. Cycles per frame, not stalled: windows x groups x (Channels x taps that reach).
+// on either side stalls without loss. Cycles per frame, not stalled: those of its passes (pen_datapath), one for every
+// window and group; a pass has Channels x taps that reach steps. Neither the ring nor the end of a frame adds to that.
 module pen_conv_stage #(
   parameter int unsigned Channels  = 1,
   parameter int unsigned Filters   = 4,
@@ -76,6 +77,9 @@ module pen_conv_stage #(
   end
   if (RingWords < FirstWord + LastWord + 2) begin : gen_small_ring
     $fatal(1, "pen_conv_stage %m: RingWords must hold the words that a window reaches and one more");
+  end
+  if (LogStride > 1 || LogPool > 2) begin : gen_bad_step
+    $fatal(1, "pen_conv_stage %m: LogStride must be 0 or 1, and LogPool 0, 1 or 2");
   end
   if ((1 << (CountBits - 2)) < Words) begin : gen_bad_count
     $fatal(1, "pen_conv_stage %m: word counters are too narrow");

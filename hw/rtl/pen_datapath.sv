@@ -5,8 +5,9 @@
 // `window_*` offers; `pass_last_use_i` says that the next pass wants the next window. `pass_tag_i` comes back as
 // `drain_tag_o` and selects bias and shift outside: it is stable while they are needed. Beats come in order of passes; the
 // beat that is last lane and last word ends a map of a group.
-// A pass takes one cycle per channel and tap that reaches the map; passes follow without a gap when the array's results
-// can be taken: at least Pixels + 11 cycles per pass.
+// A pass takes one cycle per channel and tap that reaches the map (a channel without one takes a cycle too); passes follow
+// without a gap. Two limits may lie above that: the drain takes a pass every Pixels + 10 cycles, and a window is prepared
+// in a cycle per tap and three more, while the one before it is used.
 module pen_datapath #(
   parameter int unsigned Filters    = 4,
   parameter int unsigned Pixels     = 4,
@@ -82,7 +83,7 @@ module pen_datapath #(
   input  logic [Pixels-1:0][7:0]           window_i,
   input  logic [Filters-1:0][7:0]          weights_i,
   // Drain
-  output logic [TagBits-1:0]               drain_tag_o,      // from 3 cycles before the sums are loaded
+  output logic [TagBits-1:0]               drain_tag_o,      // from 5 cycles before the sums are loaded
   input  logic [Filters-1:0][AccBits-1:0]  bias_i,
   input  logic [Filters-1:0][4:0]          shift_i,
   output logic                             beat_valid_o,

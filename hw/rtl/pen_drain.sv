@@ -9,8 +9,10 @@
 // `load_i` only while `room_o`; pixel (load_y_i, load_x_i) is lane 0 and (0, 0) starts a map. `bias_i` and `shift_i` must be
 // stable from the cycle after `load_i` until `room_o`. With `raw_i` (maps of one pixel) the sum plus bias leaves instead,
 // exact, in the low bits of the beat. The beat that is last lane and last word is a group's last of a map.
-// Latency: 5 cycles from load to the first beat of a pass that completes a word with its first pixel.
-// A busy output stalls the lanes, and through `room_o` the array.
+// Latency: 5 cycles from load to the first beat of a pass that completes a word with its first pixel, one more for each
+// pixel before that. `room_o` is back Pixels + 4 cycles after the load, so passes may be loaded at that pace.
+// A busy output stalls the lanes, and through `room_o` the array: a completed word waits until the last beat of the one
+// before it leaves.
 module pen_drain #(
   parameter int unsigned Filters   = 4,
   parameter int unsigned Pixels    = 4,
@@ -56,6 +58,13 @@ module pen_drain #(
   output logic                                        beat_last_word_o,
   output logic [DataBits-1:0]                         beat_data_o
 );
+
+  if (OutPixels < 1 || (OutPixels & (OutPixels - 1)) != 0) begin : gen_bad_out_pixels
+    $fatal(1, "pen_drain %m: OutPixels must be a power of two");
+  end
+  if (Filters < 1 || Pixels < 1 || Groups < 1 || PoolWidth < 1) begin : gen_bad_sizes
+    $fatal(1, "pen_drain %m: Filters, Pixels, Groups and PoolWidth must be at least 1");
+  end
 
   localparam int unsigned StepBits = (Pixels > 1) ? $clog2(Pixels) : 1;
   localparam int unsigned SlotBits = (OutPixels > 1) ? $clog2(OutPixels) : 1;

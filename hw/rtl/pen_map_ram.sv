@@ -5,7 +5,9 @@
 // or the first of a ring) and the pixel of word0 at which the window starts. Lanes whose mask bit is 0 read as zero,
 // whatever the memory holds there.
 //
-// Latency: 2 cycles from the address to `window_o`. One read and one write per cycle; no stalls.
+// Latency: 2 cycles from the address to `window_o`, which says nothing 2 cycles after a cycle without `read_i`. One read
+// and one write per cycle, no stalls; a write is seen by reads from the next cycle on. A word must not be read in the
+// cycle that writes it, unless the lanes that it fills are masked.
 module pen_map_ram #(
   parameter int unsigned Pixels = 4,
   parameter int unsigned Words  = 16,

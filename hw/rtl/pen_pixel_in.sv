@@ -2,7 +2,8 @@
 //
 // A beat holds one pixel, channel c in byte c. Pixels are collected into one word per channel; when a word's worth is
 // in (or the frame's last pixel, the rest of the word being zero), the words leave in order of channels while the next
-// are collected. Throughput: one pixel per cycle as long as Channels <= Pixels; else the output is the limit.
+// are collected, the first in the cycle after the word's last pixel. Throughput: a word takes as many cycles as it has
+// pixels, or `Channels` where that is more; so one pixel per cycle if Channels <= Pixels, but for a frame's last word.
 // Frames are counted, `Height` x `Width` pixels each; `tlast` does not steer anything. `frame_error_o` pulses where a
 // `tlast` comes at another pixel than the last, or is missing there.
 module pen_pixel_in #(
@@ -26,6 +27,13 @@ module pen_pixel_in #(
   output logic [Pixels-1:0][7:0]   row_data_o,
   output logic                     frame_error_o
 );
+
+  if (Pixels < 1 || (Pixels & (Pixels - 1)) != 0) begin : gen_bad_pixels
+    $fatal(1, "pen_pixel_in %m: Pixels must be a power of two");
+  end
+  if (Channels < 1 || FramePixels < 1) begin : gen_bad_frame
+    $fatal(1, "pen_pixel_in %m: Channels and FramePixels must be at least 1");
+  end
 
   localparam int unsigned CountBits = (FramePixels > 1) ? $clog2(FramePixels) : 1;
   localparam int unsigned SlotBits = (Pixels > 1) ? $clog2(Pixels) : 1;

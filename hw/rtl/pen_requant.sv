@@ -1,8 +1,9 @@
 // saturate(round_half_even(sum * 2**-shift)): one lane of requantisation, exact for every input.
 //
 // Two registers deep, both held while `enable_i` is low: first the scaled sum with its guard and sticky bits, then the
-// rounded and saturated value. ReLU is a lower bound of 0. `low_i` and `high_i` belong to the value that is in the second
-// step and must be stable while the layer drains.
+// rounded and saturated value. So a value comes 2 cycles with `enable_i` after its sum, one per cycle. ReLU is a lower
+// bound of 0. `low_i` and `high_i` belong to the value that is in the second step and must be stable while the layer
+// drains.
 module pen_requant #(
   parameter int unsigned AccBits = 32
 ) (

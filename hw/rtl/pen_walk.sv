@@ -5,8 +5,11 @@
 // passes follow each other without a gap. Taps that reach nothing in this window (`pass_reach_i`) are skipped; a channel
 // with no tap left, and a pass with no channel at all, takes one cycle with all lanes masked.
 //
-// The last step of a pass waits for `room_i`: somebody must be there to take the sums. `op_*` leaves 2 cycles after the
-// step was issued, without back-pressure. `prime_i` (list complete, nothing in flight) takes 3 cycles before the first pass.
+// The last step of a pass waits for `room_i`: somebody must be there to take the sums. `last_issue_o` is high in the cycle
+// that issues it, which is also the first that takes the next pass; `release_o` follows a cycle later if the pass was its
+// window's last. `op_*` leaves 2 cycles after its step was issued, without back-pressure; the first step of a pass is
+// issued in the cycle after the pass was taken. `prime_i` (list complete, nothing in flight, no pass offered) reads the
+// list's first entries; a pass is taken 4 cycles after it at the earliest.
 module pen_walk #(
   parameter int unsigned Pixels     = 4,
   parameter int unsigned PixelBits  = 10,
@@ -54,6 +57,13 @@ module pen_walk #(
   output logic [Pixels-1:0]           op_mask_o,
   output logic [WeightBits-1:0]       op_weight_o
 );
+
+  if (Pixels < 1 || (Pixels & (Pixels - 1)) != 0) begin : gen_bad_pixels
+    $fatal(1, "pen_walk %m: Pixels must be a power of two");
+  end
+  if (RingWords == 1 || (RingWords & (RingWords - 1)) != 0) begin : gen_bad_ring
+    $fatal(1, "pen_walk %m: RingWords must be 0 or a power of two of at least 2");
+  end
 
   typedef struct packed {
     logic [WordBits-1:0]   map;

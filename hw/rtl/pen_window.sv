@@ -6,8 +6,10 @@
 // need not be walked. Windows come in order and start over after the last, for as long as they are taken.
 //
 // Two windows are held: the one in use and the next. `valid_o` shows that the next one to be taken is ready, `take_i`
-// takes it (its `half_o` goes along with every lookup), `release_i` gives back the oldest one taken. Preparing costs
-// one cycle per tap and three more, behind the use of the window before. Lookups are combinational.
+// takes it (its `half_o` goes along with every lookup), `release_i` gives back the oldest one taken. Lookups are
+// combinational. Preparing costs one cycle per tap and three more, behind the use of the window before: the first window
+// is ready that long after the cycle that follows `start_i`, and a place that `release_i` frees is filled again from the
+// next cycle on.
 // The configuration must be stable from `start_i` on; `start_i` only while nothing is taken.
 module pen_window #(
   parameter int unsigned Pixels      = 4,
@@ -47,6 +49,10 @@ module pen_window #(
   output logic [Pixels-1:0]                 lookup_mask_o,
   output logic signed [PixelBits-1:0]       lookup_pixel_o
 );
+
+  if (Pixels < 1 || MaxTaps < 1 || MaxTaps > TapDepth) begin : gen_bad_taps
+    $fatal(1, "pen_window %m: Pixels must be at least 1, MaxTaps at least 1 and at most TapDepth");
+  end
 
   typedef struct packed {
     logic signed [CoordBits-1:0] dy;

@@ -133,8 +133,8 @@ DRAINS = {
 }
 
 
-# Several groups of filters with a remainder, pooling; words that come in bursts, strides, pruned taps, windows wider than
-# a row; a single lane.
+# Several groups of filters with a remainder, pooling; words that come in bursts, strides, pruned taps, windows wider
+# than a row; a single lane.
 STAGES = {
     "groups": Stage(random_conv(20, channels=3, size=(6, 7), filters=5, lanes=Lanes(2, 4), pool=2), 4, 1),
     "wide": Stage(
