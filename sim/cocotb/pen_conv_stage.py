@@ -97,6 +97,16 @@ async def frames_equal_the_golden_model(dut: Any, in_pause: float, out_pause: fl
 
 
 @cocotb.test(timeout_time=2000, timeout_unit="us")
+async def a_slow_sender_is_waited_for(dut: Any) -> None:
+    """Words come long after the stage could use them: no window is computed before its last word is in."""
+    await start(dut, dut.row_valid_i)
+    bench = Testbench(dut, 5, in_pause=0.97)
+    bench.send(2)
+    await bench.run()
+    bench.scoreboard.finish()
+
+
+@cocotb.test(timeout_time=2000, timeout_unit="us")
 async def a_slow_receiver_stops_the_sender(dut: Any) -> None:
     """Nobody takes for long: the ring fills, nothing is lost."""
     await start(dut, dut.row_valid_i)
