@@ -295,6 +295,16 @@ def test_matrix_form_keeps_whole_rows_and_columns_of_the_size_asked(ratio: float
     assert masks.removed(found) == pytest.approx(ratio, abs=0.03)
 
 
+def test_rows_come_in_multiples_of_the_lanes() -> None:
+    model = models.build("lenet", (1, 28, 28), 10, 0)
+    full = masks.everything(forms.forms(model, (1, 28, 28)))
+    found = masks.in_matrix_form(full, scores.by_magnitude((1, 28, 28))(model), 0.8, multiple=8)
+    rows = {name: int(mask.flatten(1).any(dim=1).sum()) for name, mask in found.items()}
+    assert rows == {"conv1": 16, "conv2": 32, "dense1": 336, "dense2": 10}
+    with pytest.raises(ValueError, match="multiple 0"):
+        masks.in_matrix_form(full, {}, 0.5, multiple=0)
+
+
 # -- masks and the smaller network -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("build", [digits_cnn, normed])
 @pytest.mark.parametrize("seed", range(4))
@@ -390,6 +400,15 @@ def test_a_budget_is_kept_and_just_so() -> None:
         assert target - 0.05 < share <= target
     with pytest.raises(ValueError, match=r"macs at 0\.0 of the full network's"):
         schedules.within(shapes, SCORERS["L2"](model), 0.0)
+
+
+def test_a_budget_of_multiplications_is_not_spent_where_there_are_few() -> None:
+    model = models.build("lenet", (1, 28, 28), 10, 0)
+    shapes = forms.forms(model, (1, 28, 28))
+    alike = {name: torch.ones(form.shape) for name, form in shapes.items()}
+    found = schedules.within(shapes, alike, 0.5)
+    assert found["dense1"].all()  # of equally good filters, those of the convolutions save far more
+    assert not found["conv1"].all()
 
 
 def test_sensitivity_prunes_one_layer_at_a_time() -> None:

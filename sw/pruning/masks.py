@@ -101,17 +101,21 @@ def strided(scores: Tensor, stride: int) -> Tensor:
 
 
 def in_matrix_form(
-    masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], ratio: float, rows: float = 0.25
+    masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], ratio: float, rows: float = 0.25, multiple: int = 1
 ) -> Masks:
     """Masks whose layers keep whole rows and columns only, about ``1 - ratio`` of the elements of each matrix.
 
     Every layer but the last keeps ``(1 - ratio)**rows`` of its rows, and so the next one that share of its channels;
     columns follow until the matrix is small enough. Layers whose columns are whole channels lose those that the rows
-    before take. After the matrix-based form of "Network structure pruning" (rows and columns of a layer's unfolded
+    before take. Rows are rounded to a `multiple`, such as the filters that the engine computes at a time: remainders
+    save no cycles. After the matrix-based form of "Network structure pruning" (rows and columns of a layer's unfolded
     matrix). `masks` and `scores` name the layers of the chain in order.
     """
-    if not 0 <= ratio < 1 or not 0 <= rows <= 1:
-        raise ValueError(f"ratio {ratio} with rows {rows}; accepted: 0 up to, not including, 1, and 0 to 1")
+    if not 0 <= ratio < 1 or not 0 <= rows <= 1 or multiple < 1:
+        raise ValueError(
+            f"ratio {ratio} with rows {rows}, multiple {multiple}; "
+            "accepted: 0 up to, not including, 1, with 0 to 1, and at least 1"
+        )
     found: Masks = {}
     last = list(masks)[-1]
     fed: Tensor | None = None  # which channels the layer before still computes
@@ -121,7 +125,8 @@ def in_matrix_form(
             keep &= fed[None, :, None, None]
         if name != last and ratio > 0:
             values = _alive(summed(score, Unit.FILTER), keep, Unit.FILTER)
-            keep &= strongest(values, max(1, round(len(mask) * (1 - ratio) ** rows)))
+            number = multiple * max(1, round(len(mask) * (1 - ratio) ** rows / multiple))
+            keep &= strongest(values, min(number, len(mask)))
         if mask.shape[2] * mask.shape[3] > 1 and ratio > 0:
             values = _alive((score * keep).sum(dim=0, keepdim=True), keep, Unit.COLUMN)
             left = int(keep.flatten(1).any(dim=1).sum())

@@ -50,9 +50,9 @@ def units(scorer: Scorer, unit: Unit, skip: Sequence[str] = (), across: bool = F
     return chooser
 
 
-def matrix(scorer: Scorer, rows: float = 0.25) -> Chooser:
+def matrix(scorer: Scorer, rows: float = 0.25, multiple: int = 1) -> Chooser:
     """A chooser of rows and columns, `masks.in_matrix_form`."""
-    return lambda model, ratio, masks: in_matrix_form(masks, scorer(model), ratio, rows)
+    return lambda model, ratio, masks: in_matrix_form(masks, scorer(model), ratio, rows, multiple)
 
 
 def direct(
@@ -118,8 +118,10 @@ def within(
 ) -> Masks:
     """Masks without the weakest filters over all layers, until what is left costs up to `target` of the full network.
 
-    `scores` per layer; those of filters are normalised so that layers compare (Molchanov et al. 2017). Filters
-    of the last layer and of layers without scores stay, and each layer keeps one. ValueError if that is still too much.
+    `scores` per layer; those of filters are normalised so that layers compare, and divided by what a filter costs (as
+    a row, and as a channel of the next layer), so that what saves little is not removed first (both after Molchanov et
+    al. 2017, section 2.2; there the cost is subtracted). Filters of the last layer and of layers without scores stay,
+    and each layer keeps one. ValueError if that is still too much.
     """
     masks = everything(layers)
     last = list(layers)[-1]
@@ -129,8 +131,9 @@ def within(
         return found.macs if budget is Budget.MACS else found.parameters
 
     limit = target * spent()
+    prices = _prices(layers, budget)
     ranked = sorted(
-        (float(score), name, index)
+        (float(score) / prices[name], name, index)
         for name in scores
         if name != last
         for index, score in enumerate(criteria.normalised(summed(scores[name], Unit.FILTER).double()).flatten())
@@ -143,6 +146,18 @@ def within(
     if spent() > limit:
         raise ValueError(f"{budget} at {target} of the full network's cannot be reached by removing filters")
     return masks
+
+
+def _prices(layers: Mapping[str, Form], budget: Budget) -> dict[str, float]:
+    """What one filter of each layer costs, with its channel in the next layer."""
+    forms = list(layers.values())
+    prices = {}
+    for form, follower in zip(forms, [*forms[1:], None], strict=True):
+        own, there = form.weights / form.shape[0], follower.weights / follower.shape[1] if follower else 0.0
+        if budget is Budget.MACS:
+            own, there = own * form.windows, there * (follower.windows if follower else 0)
+        prices[form.name] = own + there
+    return prices
 
 
 def reconstructed(model: nn.Sequential, masks: Mapping[str, Tensor], x: Tensor) -> Step:
