@@ -202,3 +202,13 @@ async def reset_in_mid_list_leaves_nothing_behind(dut: Any) -> None:
     present = await after.build(1, 0.6)
     await after.swap()
     await after.read(present)
+
+
+@cocotb.test()
+async def absent_channels_do_not_wait_for_the_predictor(dut: Any) -> None:
+    """It never becomes ready, and their events take two cycles all the same."""
+    await _start(dut)
+    bench = Testbench(dut, 5, predict_pause=1.0)
+    await bench.build(0, 0.0)
+    first = bench.event_times[0]
+    assert bench.event_times == [first + EVENT_CYCLES * i for i in range(bench.channels)]
