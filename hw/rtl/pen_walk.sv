@@ -208,6 +208,7 @@ module pen_walk #(
   always_ff @(posedge clk_i) begin
     if (rst_ni) begin
       assert (!(prime_i && busy_q)) else $error("%m: primed in the middle of a pass");
+      assert (!(prime_i && pass_valid_i && pass_ready_o)) else $error("%m: a pass is taken while the list is primed");
       assert (!op_valid_o || (op_word0_o[0] != op_word1_o[0])) else $error("%m: two words of one parity");
     end
   end
