@@ -202,18 +202,18 @@ def sensitivity(study: Study) -> JsonValue:
 
 def criteria(study: Study) -> JsonValue:
     """Filters removed at half of the multiplications by every criterion, without training."""
-    return by_every_criterion(study, study.base("mnist", BASE_EPOCHS), "mnist", 0)
+    return by_every_criterion(study, study.base("mnist", BASE_EPOCHS), "mnist")
 
 
 def vgg_criteria(study: Study) -> JsonValue:
-    """The same for VGG-16 at a quarter of its width on CIFAR-10, and one epoch of training after."""
+    """The same for VGG-16 at a quarter of its width on CIFAR-10."""
     model = study.base("cifar10", VGG_EPOCHS, "vgg16_quarter")
     dense: dict[str, JsonValue] = {"accuracy": study.accuracy(model, "cifar10")}
-    return {"dense": dense} | by_every_criterion(study, model, "cifar10", 1)
+    return {"dense": dense} | by_every_criterion(study, model, "cifar10")
 
 
-def by_every_criterion(study: Study, model: nn.Sequential, name: str, epochs: int) -> dict[str, JsonValue]:
-    """By criterion, multiplications and accuracy right after removal, and again after `epochs` of training."""
+def by_every_criterion(study: Study, model: nn.Sequential, name: str) -> dict[str, JsonValue]:
+    """By criterion, multiplications and accuracy right after removal."""
     shape = study.data(name).shape
     x, y = study.frames(name)
     few = x[:128]
@@ -227,21 +227,15 @@ def by_every_criterion(study: Study, model: nn.Sequential, name: str, epochs: in
         "mean activation": scores.by_activation(x),
         "output variance": scores.by_variance(x),
         "inbound": scores.by_inbound(few[:32]),
-        **{f"random {seed}": scores.by_chance(shape, 10 * seed) for seed in ((1,) if epochs else (1, 2, 3))},
+        **{f"random {seed}": scores.by_chance(shape, 10 * seed) for seed in (1, 2, 3)},
     }
     found: dict[str, JsonValue] = {}
     for criterion, scorer in scorers.items():
         chosen = schedules.within(forms.forms(model, shape), scorer(model), 0.5)
         small = masks.shrink(model, chosen, shape).model
-        row: dict[str, JsonValue] = {
-            "macs": forms.cost(forms.forms(small, shape), {}).macs,
-            "accuracy": study.accuracy(small, name),
-        }
-        if epochs:
-            study.train(small, name, epochs, 1e-3)
-            row["after"] = study.accuracy(small, name)
-        found[criterion] = row
-        print(name, criterion, row, flush=True)
+        macs = forms.cost(forms.forms(small, shape), {}).macs
+        found[criterion] = {"macs": macs, "accuracy": study.accuracy(small, name)}
+        print(name, criterion, found[criterion], flush=True)
     return found
 
 
