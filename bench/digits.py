@@ -61,7 +61,9 @@ class Digits:
     def brevitas(self, percent: int) -> lazy.LazyRun:
         """The torch witness."""
         layers = {
-            layer.name: lazy.LazyLayer(layer.predictor.weights, layer.predictor.bias, self.keep(percent)[layer.name])
+            layer.name: lazy.LazyLayer(
+                layer.predictor.weights, layer.predictor.bias, self.keep(percent)[layer.name], layer.pinned
+            )
             for layer in self.flow.design.lazy_layers
             if layer.predictor is not None
         }

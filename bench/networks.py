@@ -55,13 +55,14 @@ def network(
     head: Sequence[Lanes],
     *,
     lazy: int = 0,
+    pinned: int = 0,
     seed: int = 0,
     classes: int = 10,
 ) -> Design:
     """`blocks` and a dense layer, the first ``len(head)`` of them as head stages, those from index `lazy` on lazy.
 
     Weights are random and biases leave about half of the activations at zero, as in trained networks; predictors are
-    random. Lazy layers keep all filters at reset.
+    random. Lazy layers keep all filters at reset. The first `pinned` filters of every layer on the engine are pinned.
     """
     rng = np.random.default_rng(seed)
     number = IntFormat(8, signed=False, exponent=-8)
@@ -106,9 +107,10 @@ def network(
         place=Place.ENGINE,
         source=Source.DENSE,
     )
-    return Design(
-        name, layers[0].input, layers[0].input_format, tuple(layers[: len(head)]), (*layers[len(head) :], dense), engine
+    tail = tuple(
+        replace(layer, pinned=tuple(range(min(pinned, layer.filters)))) for layer in (*layers[len(head) :], dense)
     )
+    return Design(name, layers[0].input, layers[0].input_format, tuple(layers[: len(head)]), tail, engine)
 
 
 def _weights(rng: np.random.Generator, size: tuple[int, ...]) -> IntArray:

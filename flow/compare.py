@@ -32,10 +32,9 @@ def differences(golden: GoldenRun, rtl: RtlRun) -> tuple[Difference, ...]:
     ]
     for layer in rtl.layers:
         trace = golden.layer(layer.name)
-        ranked = not trace.chosen.all()  # who takes all filters needs no scores, and the RTL finishes none
         pairs += [
             (f"{layer.name}: strengths", trace.strengths, layer.strengths),
-            (f"{layer.name}: scores", trace.scores if ranked else None, layer.scores),
+            (f"{layer.name}: scores", trace.scores if layer.scores is not None else None, layer.scores),
             (f"{layer.name}: chosen filters", trace.chosen, layer.chosen),
             (f"{layer.name}: bytes fetched", trace.bytes, layer.bytes),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from onnx import ModelProto
 
 from flow.recipe import LayerSection, Recipe
 from hw import qonnx
-from hw.design import Design, IntArray, LinearPredictor, Source
+from hw.design import Design, DesignError, IntArray, LinearPredictor, Source
 from hw.frames import quantise_input
 from hw.options import Taps, kept_filters
 from sim import golden
@@ -48,10 +49,12 @@ def convert(
     output: Path,
     layers: dict[str, LayerSection] | None = None,
     predictor_file: Path | None = None,
+    pinned: Mapping[str, list[int]] | None = None,
 ) -> Any:
     """The `ModelGraph` of `model`, which has a `Design` in `.penstock.design`; `output` is where `write()` writes.
 
     `layers` (by default the recipe's) says where layers go; without `predictor_file` lazy ones are converted as dense.
+    `pinned` are the filters of which the recipe says the number only.
     `DesignError` names the layer that cannot be built.
     """
     layers = (recipe.layers or {}) if layers is None else layers
@@ -71,6 +74,7 @@ def convert(
         },
         "LayerName": {
             name: _options(layers.get(name, LayerSection()), predictor_file, recipe.prune is not None)
+            | ({"Pinned": pinned[name]} if pinned and pinned.get(name) else {})
             for name in dict.fromkeys([*layers, *weighted(model)])
         },
     }
@@ -110,26 +114,50 @@ def fit_predictors(dense: Design, plan: Plan, frames: IntArray) -> dict[str, pre
     output when all of its filters are computed.
     """
     fitted: dict[str, predictors.LinearPredictor] = {}
-    tail = list(dense.tail)
-    for index, layer in enumerate(tail):
+    for layer in dense.tail:
         if layer.name not in plan.lazy:
             continue
-        design = replace(dense, tail=tuple(tail))
+        design = with_predictors(dense, plan, fitted)
         shares = FIT_SHARES if fitted else (1.0,)
         runs = [golden.run(design, frames, keep_share(design, share)) for share in shares]
         traces = [run.layer(layer.name) for run in runs]
-        predictor = predictors.fit(
+        fitted[layer.name] = predictors.fit(
             np.concatenate([trace.strengths for trace in traces]),
             np.concatenate([np.abs(trace.output).sum(axis=(2, 3)) for trace in traces]),
         )
-        fitted[layer.name] = predictor
-        tail[index] = replace(
+    return fitted
+
+
+def with_predictors(dense: Design, plan: Plan, fitted: Mapping[str, predictors.LinearPredictor]) -> Design:
+    """`dense` with the layers lazy for which a predictor is fitted."""
+    tail = (
+        replace(
             layer,
             source=Source.LAZY,
-            predictor=LinearPredictor(predictor.weights, predictor.bias),
+            predictor=LinearPredictor(fitted[layer.name].weights, fitted[layer.name].bias),
             keep=kept_filters(layer.name, plan.lazy[layer.name].keep, layer.filters),
         )
-    return fitted
+        if layer.name in fitted
+        else layer
+        for layer in dense.tail
+    )
+    return replace(dense, tail=tuple(tail))
+
+
+def most_chosen(design: Design, plan: Plan, frames: IntArray) -> dict[str, list[int]]:
+    """The filters to pin in each layer of which the plan pins some: those chosen most often on integer `frames`.
+
+    Of equals the lower index, so for layers that are not lazy the first ones.
+    """
+    run = golden.run(design, frames)
+    result: dict[str, list[int]] = {}
+    for layer in design.tail:
+        count = plan.layers.get(layer.name, LayerSection()).pinned
+        if count > layer.filters:
+            raise DesignError(f"layer '{layer.name}': pinned is {count}; accepted: up to its {layer.filters} filters")
+        often = np.argsort(-run.layer(layer.name).chosen.sum(axis=0), kind="stable")[:count]
+        result[layer.name] = sorted(often.tolist())
+    return result
 
 
 def keep_share(design: Design, share: float) -> dict[str, int]:

@@ -110,7 +110,7 @@ class EngineSection(Section):
     predictor_lanes: Literal[1, 2, 4, 8, 16, 32] = 8
     outstanding: Literal[1, 2, 4, 8, 16] = 4
     max_burst: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256] = 256
-    gap_words: Annotated[int, Field(ge=0, le=64)] = 4
+    gap_words: Annotated[int, Field(ge=0, le=64)] = 1
     join_words: Annotated[int, Field(ge=0, le=1024)] = 64
 
 
@@ -118,6 +118,7 @@ class LayerSection(Section):
     """Where a layer runs and where its weights come from; what is left out is the backend's choice (`hw.options`).
 
     `keep` is what a lazy layer computes per frame after reset: a share of its filters (0.5) or their number (16).
+    `pinned` filters of an engine layer are computed in every frame from weights on chip: the most often chosen ones.
     `taps` are the columns of the layer's matrix that are kept: all, or those with a weight that is not zero.
     `lanes` is (filters, pixels) of a head stage's own multipliers.
     """
@@ -125,6 +126,7 @@ class LayerSection(Section):
     place: Place | None = None
     weights: Source | None = None
     keep: Share | PositiveInt | None = None
+    pinned: Natural = 0
     taps: Taps | None = None
     lanes: tuple[PositiveInt, PixelLanes] | None = None
 
@@ -135,6 +137,8 @@ class LayerSection(Section):
                 f"keep is {'missing for' if self.keep is None else 'given with'} weights '{self.weights or 'unsaid'}'; "
                 "accepted: keep for weights 'lazy', and for them only"
             )
+        if self.pinned and Place.HEAD in (self.place, None) and self.weights not in (Source.LAZY, Source.DENSE):
+            raise ValueError("pinned is given for a layer that is not said to be on the engine; accepted: 0 there")
         return self
 
 

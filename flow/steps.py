@@ -8,6 +8,7 @@ A step runs only if what it is made from has changed (`flow.workspace`).
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ import sw.models
 import sw.train
 from flow import figures
 from flow.compare import differences
-from flow.convert import Plan, convert, fit_predictors, integer_frames
+from flow.convert import Plan, convert, fit_predictors, integer_frames, most_chosen, with_predictors
 from flow.errors import UserError, VerificationError
 from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
 from flow.recipe import PruneSection, Recipe, Section, TrainSection, lazy_layers
@@ -49,7 +50,8 @@ from sw.pruning.masks import Pruned, Unit, shrink
 
 FLOAT, PRUNED, QUANTISED = "float.pt", "pruned.pt", "quantised.pt"
 MODEL, FRAMES, ACCURACY = "model.onnx", "frames.npz", "accuracy.json"
-PREDICTORS, RTL, IMAGE, MANIFEST, VECTORS = "predictors.npz", "rtl", "weights.bin", "manifest.json", "vectors.npz"
+PREDICTORS, PINNED = "predictors.npz", "pinned.json"
+RTL, IMAGE, MANIFEST, VECTORS = "rtl", "weights.bin", "manifest.json", "vectors.npz"
 FIGURES, SIMULATION = "figures.json", "simulation"
 
 
@@ -118,7 +120,8 @@ class Flow:
         """hls4ml's `ModelGraph` with the fitted predictors."""
         model = onnx.load(self.path(MODEL))
         plan = Plan.of(self.recipe, convert(model, self.recipe, self.workspace.folder).penstock.design)
-        return convert(model, self.recipe, self.workspace.folder, plan.layers, self.path(PREDICTORS))
+        pinned = json.loads(self.path(PINNED).read_text())
+        return convert(model, self.recipe, self.workspace.folder, plan.layers, self.path(PREDICTORS), pinned)
 
     @property
     def design(self) -> Design:
@@ -295,7 +298,11 @@ def predict(flow: Flow, aside: Path) -> None:
     graph = convert(onnx.load(flow.path(MODEL)), flow.recipe, aside)
     dense = graph.penstock.design
     frames = integer_frames(graph, flow.frames.calibration[: flow.recipe.predictor.frames])
-    predictors.save(aside / PREDICTORS, fit_predictors(dense, Plan.of(flow.recipe, dense), frames))
+    plan = Plan.of(flow.recipe, dense)
+    fitted = fit_predictors(dense, plan, frames)
+    predictors.save(aside / PREDICTORS, fitted)
+    pinned = most_chosen(with_predictors(dense, plan, fitted), plan, frames)
+    (aside / PINNED).write_text(json.dumps(pinned) + "\n")
 
 
 def emit(flow: Flow, aside: Path) -> None:
@@ -438,12 +445,12 @@ INPUTS = {
     ),
     "export": Inputs(_NETWORK, ("seed", "data", "model", "prune"), (PRUNED, QUANTISED), (MODEL, FRAMES)),
     "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
-    "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS,)),
-    "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS), (RTL, IMAGE, MANIFEST, VECTORS)),
+    "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS, PINNED)),
+    "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS, PINNED), (RTL, IMAGE, MANIFEST, VECTORS)),
     "measure": Inputs(
         (*_HARDWARE, "flow.compare", "flow.figures"),
         (*_ACCELERATOR, "memory", "verify"),
-        (MODEL, FRAMES, PREDICTORS, ACCURACY, RTL, IMAGE),
+        (MODEL, FRAMES, PREDICTORS, PINNED, ACCURACY, RTL, IMAGE),
         (FIGURES,),
     ),
 }

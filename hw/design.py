@@ -159,6 +159,7 @@ class Layer:
     taps: BoolArray | None = None
     predictor: LinearPredictor | None = None
     keep: int | None = None  # filters computed per frame at reset; lazy layers only
+    pinned: tuple[int, ...] = ()  # filters computed in every frame, their weights on chip; engine only
     lanes: Lanes | None = None  # head stages only; the engine has its own
 
     def __post_init__(self) -> None:
@@ -208,6 +209,11 @@ class Layer:
         """`taps`, which construction has filled in."""
         assert self.taps is not None
         return self.taps
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Filters in the order in which the engine computes those that it does: pinned ones, then by index."""
+        return (*self.pinned, *sorted(set(range(self.filters)) - set(self.pinned)))
 
     @property
     def lazy(self) -> bool:
@@ -280,6 +286,10 @@ class Layer:
                 f"predictor is {self.predictor.weights.shape}",
                 f"(channels, filters) = {(self.input.channels, self.filters)}",
             )
+        if list(self.pinned) != sorted(set(self.pinned)) or not set(self.pinned) <= set(range(self.filters)):
+            self._refuse(f"pinned filters are {self.pinned}", f"ascending indices from 0 to {self.filters - 1}")
+        if self.pinned and self.place is Place.HEAD:
+            self._refuse("a head stage has pinned filters", "pinned filters on the engine; a head's are all on chip")
         if self.keep is not None and not 1 <= self.keep <= self.filters:
             self._refuse(f"keep is {self.keep}", f"1 to {self.filters} filters")
 
@@ -373,7 +383,7 @@ class Engine:
     predictor_lanes: int = 8
     outstanding: int = 4
     max_burst: int = 256
-    gap_words: int = 4
+    gap_words: int = 1
     join_words: int = 64
 
     def __post_init__(self) -> None:
@@ -449,6 +459,11 @@ class Design:
                 )
             shape, number = layer.output, layer.output_format
         last = self.tail[-1]
+        if last.pinned != tuple(range(len(last.pinned))):
+            raise DesignError(
+                f"layer '{last.name}' is the last and has pinned filters {last.pinned}; accepted: 0, 1, and so on, so "
+                "that logits leave in order"
+            )
         if (shape.height, shape.width) != (1, 1) or last.shift is not None:
             raise DesignError(
                 f"layer '{last.name}' ends the network with a {shape.height} x {shape.width} map; "

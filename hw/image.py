@@ -12,8 +12,9 @@ Little endian throughout. A header of 64 bytes,
 | 32-63 | zero                                     |
 
 is followed, per layer of the tail in program order, by one record per filter in filter order. A record holds, for
-each input channel in order and each kept tap of it in (ky, kx) order, one signed byte; channels are not padded, the
-record is, with zeros, to whole bus words. So a channel is a run of bytes that can be left out of a fetch when the
+each input channel and each kept tap of it in (ky, kx) order, one signed byte. Channels lie in the order in which the
+layer before computes them (its pinned filters first); they are not padded, the record is, with zeros, to whole bus
+words. So a channel is a run of bytes that can be left out of a fetch when the
 channel is absent in this frame, and a filter is an aligned run of words that can be left out when it is not chosen.
 """
 
@@ -45,7 +46,7 @@ class RecordLayout:
     """Where the records of one layer lie.
 
     `offset` counts from the image's base and `stride` from record to record, in bytes, both multiples of `bus_bytes`.
-    The bytes of input channel c are ``channel_offset[c]:channel_offset[c + 1]`` of each record; the array is
+    The i-th input channel in `order` has the bytes ``channel_offset[i]:channel_offset[i + 1]`` of each record; it is
     (channels + 1,). Gaps of up to `gap_words` between what is fetched are fetched too.
     """
 
@@ -56,6 +57,12 @@ class RecordLayout:
     channel_offset: IntArray
     bus_bytes: int
     gap_words: int = 0
+    channel_order: tuple[int, ...] | None = None
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Input channels in the order in which they lie in a record."""
+        return self.channel_order or tuple(range(self.channel_offset.size - 1))
 
     @property
     def end(self) -> int:
@@ -73,7 +80,7 @@ class RecordLayout:
                 f"expected (frames, {self.channel_offset.size - 1})"
             )
         start, stop = self.channel_offset[:-1], self.channel_offset[1:]
-        needed = present & (stop > start)  # a channel without taps has no bytes
+        needed = present[:, self.order] & (stop > start)  # a channel without taps has no bytes
         first, last = start // self.bus_bytes, (stop - 1) // self.bus_bytes
         # Runs are in ascending order, so of a run only the words after the last one needed so far are new, and those of
         # a short gap before it. Before the first run there is no gap.
@@ -97,7 +104,9 @@ class Header:
 
 @dataclass(frozen=True)
 class LayerManifest:
-    """One layer of the image. `order[i]` is the filter of record i; `channel_offsets` as in `RecordLayout`."""
+    """One layer of the image. `order[i]` is the filter of record i, `channel_order` and `channel_offsets` those of
+    `RecordLayout`.
+    """
 
     name: str
     source: str
@@ -105,6 +114,7 @@ class LayerManifest:
     stride: int
     filters: int
     order: tuple[int, ...]
+    channel_order: tuple[int, ...]
     channel_offsets: tuple[int, ...]
     sha256: str
 
@@ -134,13 +144,25 @@ def layout(design: Design) -> tuple[RecordLayout, ...]:
     bus = design.engine.bus_bytes
     records: list[RecordLayout] = []
     offset = HEADER_BYTES  # a multiple of every bus width, and so are the strides
+    channel_order = tuple(range(design.tail[0].input.channels))
     for layer in design.tail:
-        channel_offset = np.concatenate([[0], np.cumsum(layer.kept_taps.sum(axis=(1, 2)))]).astype(np.int64)
+        weights = layer.kept_taps.sum(axis=(1, 2))[list(channel_order)]
+        channel_offset = np.concatenate([[0], np.cumsum(weights)]).astype(np.int64)
         channel_offset.setflags(write=False)
         stride = -(-int(channel_offset[-1]) // bus) * bus
         records.append(
-            RecordLayout(layer.name, offset, stride, layer.filters, channel_offset, bus, design.engine.gap_words)
+            RecordLayout(
+                layer.name,
+                offset,
+                stride,
+                layer.filters,
+                channel_offset,
+                bus,
+                design.engine.gap_words,
+                channel_order,
+            )
         )
+        channel_order = layer.order  # channels are listed for the next layer in the order in which they finish
         offset = records[-1].end
         if offset >> ADDRESS_BITS:
             raise DesignError(
@@ -160,7 +182,8 @@ def build(design: Design) -> bytes:
 def _records(layer: Layer, record: RecordLayout) -> bytes:
     """All records of a layer, (filters, stride) bytes."""
     table = np.zeros((record.filters, record.stride), np.int8)
-    table[:, : record.channel_offset[-1]] = layer.weights[:, layer.kept_taps]  # in (channel, ky, kx) order
+    channels = list(record.order)
+    table[:, : record.channel_offset[-1]] = layer.weights[:, channels][:, layer.kept_taps[channels]]
     return table.tobytes()
 
 
@@ -175,6 +198,7 @@ def manifest(design: Design, image: bytes | None = None) -> Manifest:
             stride=record.stride,
             filters=record.filters,
             order=tuple(range(record.filters)),
+            channel_order=record.order,
             channel_offsets=tuple(record.channel_offset.tolist()),
             sha256=hashlib.sha256(image[record.offset : record.end]).hexdigest(),
         )

@@ -483,6 +483,7 @@ def _layer(stage: Stage, place: Place, *, last: bool) -> Layer:
         "predictor": _predictor(stage, source),
         "keep": kept_filters(stage.name, given.keep, stage.filters) if source is Source.LAZY else None,
         "lanes": _lanes(stage, place),
+        "pinned": given.pinned or (),
     }
     layer: Layer
     if stage.convolution:

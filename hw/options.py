@@ -13,6 +13,8 @@ Per layer, under ``hls_config["LayerName"][<name of the ONNX node>]``; every opt
   that is not zero, which changes no result), or an ``.npz`` file with a Boolean array ``<layer>.taps`` (channels, kh,
   kw), false only where every weight is zero. A removed column has no weights in the image and costs no cycles. Of a
   dense layer, channels, kh and kw are those of the map that was flattened.
+- ``Pinned``: filters of an engine layer that are computed in every frame from weights on chip (indices, or how many of
+  the first ones). Behind their compute the others are selected and fetched; they count among `Keep`.
 - ``FilterLanes`` and ``PixelLanes`` (a power of two): the multipliers of a head stage.
 
 What is left out: a convolution before any engine layer, with less than 4 KiB of weights, is a head stage; the last
@@ -110,12 +112,23 @@ def _taps(value: object) -> Taps | Path | None:
     return Path(value) if isinstance(value, str | os.PathLike) else None
 
 
+def _pinned(value: object) -> tuple[int, ...] | None:
+    if _integer(value) is not None:
+        return tuple(range(int(value)))  # type: ignore[call-overload]
+    if not isinstance(value, list | tuple | np.ndarray):
+        return None
+    if any(isinstance(item, bool) or not isinstance(item, int | np.integer) for item in value):
+        return None
+    return tuple(sorted({int(item) for item in value}))
+
+
 PLACE = Knob("place", "head or engine", _place)
 WEIGHTS = Knob("weights", "resident, lazy or dense", _source)
 KEEP = Knob("keep", "a number of filters (int, at least 1) or a share of them (float, above 0.0 up to 1.0)", _keep)
 PREDICTOR: Knob[Path | FittedPredictor] = Knob(
     "predictor", "the path of an .npz file, or an object with arrays weights and bias", _predictor
 )
+PINNED: Knob[tuple[int, ...]] = Knob("pinned", "indices of filters, or how many of the first ones", _pinned)
 TAPS: Knob[Taps | Path] = Knob("taps", "all, nonzero, or the path of an .npz file", _taps)
 FILTER_LANES = Knob("filter_lanes", "an int of at least 1", _integer)
 PIXEL_LANES = Knob("pixel_lanes", "a power of two", _power_of_two)
@@ -125,6 +138,7 @@ LAYER_KNOBS: dict[str, Knob[object]] = {
     "Weights": WEIGHTS,
     "Keep": KEEP,
     "Predictor": PREDICTOR,
+    "Pinned": PINNED,
     "Taps": TAPS,
     "FilterLanes": FILTER_LANES,
     "PixelLanes": PIXEL_LANES,
@@ -154,6 +168,7 @@ class LayerOptions:
     weights: Source | None = None
     keep: int | float | None = None
     predictor: Path | FittedPredictor | None = None
+    pinned: tuple[int, ...] | None = None
     taps: Taps | Path | None = None
     filter_lanes: int | None = None
     pixel_lanes: int | None = None
@@ -177,6 +192,7 @@ def layer_options(layer: str, values: Mapping[str, object]) -> LayerOptions:
         weights=read(WEIGHTS),
         keep=read(KEEP),
         predictor=read(PREDICTOR),
+        pinned=read(PINNED),
         taps=read(TAPS),
         filter_lanes=read(FILTER_LANES),
         pixel_lanes=read(PIXEL_LANES),

@@ -25,11 +25,15 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class LazyLayer:
-    """How a layer chooses: integer predictor `weights` (input channels, filters), `bias` (filters,), and `keep`."""
+    """How a layer chooses: integer predictor `weights` (input channels, filters), `bias` (filters,), and `keep`.
+
+    The filters `pinned` are computed in every frame, and count among the `keep`.
+    """
 
     weights: IntArray
     bias: IntArray
     keep: int
+    pinned: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +119,12 @@ def _choose(name: str, strengths: Tensor, filters: int, lazy: LazyLayer) -> tupl
     if not 1 <= lazy.keep <= filters:
         raise ValueError(f"layer '{name}': keep is {lazy.keep}; accepted: 1 to {filters} filters")
     scores = bias + (strengths[:, :, None] * weights).sum(dim=1)
-    order = scores.argsort(dim=1, descending=True, stable=True)  # stable: of equal scores the lower index is first
+    ranked = scores.clone()
+    ranked[:, list(lazy.pinned)] = torch.iinfo(torch.int64).max
+    order = ranked.argsort(dim=1, descending=True, stable=True)  # stable: of equal scores the lower index is first
     chosen = torch.zeros_like(scores, dtype=torch.bool)
-    return scores, chosen.scatter_(1, order[:, : lazy.keep], torch.ones_like(order, dtype=torch.bool))
+    keep = max(lazy.keep, len(lazy.pinned))
+    return scores, chosen.scatter_(1, order[:, :keep], torch.ones_like(order, dtype=torch.bool))
 
 
 def _joined(records: tuple[LayerRecord, ...]) -> LayerRecord:

@@ -6,7 +6,7 @@ by ``==``. It is vectorised over frames; `stream` takes them in chunks, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -151,11 +151,16 @@ def scores(predictor: LinearPredictor, strengths: IntArray) -> IntArray:
     return strengths @ predictor.weights + predictor.bias
 
 
-def choose(ranking: IntArray, keep: int) -> BoolArray:
-    """The `keep` highest of each row of `ranking` (n, filters), ties to the lower index, as a mask."""
-    order = np.argsort(-ranking, axis=1, kind="stable")[:, :keep]
+def choose(ranking: IntArray, keep: int, pinned: Sequence[int] = ()) -> BoolArray:
+    """`keep` filters of each row of `ranking` (n, filters), as a mask.
+
+    Those `pinned` come first, all of them, then the highest of the others, ties to the lower index.
+    """
+    others = np.setdiff1d(np.arange(ranking.shape[1]), pinned)
+    best = others[np.argsort(-ranking[:, others], axis=1, kind="stable")[:, : max(0, keep - len(pinned))]]
     chosen = np.zeros(ranking.shape, np.bool_)
-    np.put_along_axis(chosen, order, True, axis=1)
+    chosen[:, list(pinned)] = True
+    np.put_along_axis(chosen, best, True, axis=1)
     return chosen
 
 
@@ -170,10 +175,10 @@ def step(layer: Layer, maps: IntArray, keep: int | None = None, record: RecordLa
         assert layer.predictor is not None
         assert keep is not None
         ranking = scores(layer.predictor, strengths)
-        chosen = choose(ranking, keep)
+        chosen = choose(ranking, keep, layer.pinned)
     fetched = np.zeros(len(maps), np.int64)
     if record is not None:
-        fetched = chosen.sum(axis=1) * record.words(strengths > 0) * record.bus_bytes
+        fetched = (chosen.sum(axis=1) - len(layer.pinned)) * record.words(strengths > 0) * record.bus_bytes
     output = accumulate(layer, maps)
     if layer.shift is not None:
         output = requantise(output, layer.shift, layer.output_format)

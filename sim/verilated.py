@@ -171,8 +171,8 @@ def _tool(command: list[str], folder: Path, environment: dict[str, str] | None =
 class RtlLayer:
     """What the RTL did in one tail layer on n frames, from its probes.
 
-    `strengths` (n, input channels); `scores` (n, filters), None for layers that rank nothing: not lazy, or
-    all filters kept; `chosen` (n, filters);
+    `strengths` (n, input channels); `scores` (n, filters), None for layers that rank nothing: not lazy, all
+    filters kept, or none but the pinned ones; `chosen` (n, filters);
     `bytes` (n,) fetched and `cycles` (n,) taken, as the layer's own counters say.
     """
 
@@ -390,7 +390,7 @@ class VerilatedModel:
             scores, chosen = arrays["scores"][:, own], arrays["chosen"][:, own]
             first_input += layer.input.channels
             first_filter += layer.filters
-            ranked = layer.lazy and self._keep[layer.name] < layer.filters
+            ranked = layer.lazy and len(layer.pinned) < self._keep[layer.name] < layer.filters
             if ranked:
                 self._complete(layer, scores != NO_SCORE, "scores")
             if not layer.lazy:

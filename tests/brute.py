@@ -7,7 +7,7 @@ equal answers also show that what is fetched suffices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -25,6 +25,16 @@ class LayerResult:
     output: Map
 
 
+@dataclass(frozen=True)
+class Records:
+    """A layer's records: in the image's bytes from `base` on, with the channels `first` before the others."""
+
+    image: bytes
+    base: int
+    engine: Engine
+    first: tuple[int, ...]
+
+
 def run_frame(
     design: Design, image: bytes, frame: IntArray, keep: Mapping[str, int] | None = None
 ) -> tuple[list[int], list[LayerResult]]:
@@ -32,19 +42,23 @@ def run_frame(
     maps: Map = frame.tolist()
     results: list[LayerResult] = []
     base = 64
+    first: tuple[int, ...] = ()
     for layer in design.layers:
         tail = layer.place == "engine"
-        results.append(_run_layer(layer, maps, (keep or {}).get(layer.name, layer.keep), image, base, design.engine))
+        records = Records(image, base, design.engine, first)
+        results.append(_run_layer(layer, maps, (keep or {}).get(layer.name, layer.keep), records))
         maps = results[-1].output
         if tail:
+            first = layer.pinned
             base += layer.filters * _stride(layer, design.engine.bus_bytes)
     return [value for channel in maps for row in channel for value in row], results
 
 
-def kept(layer: Layer) -> list[tuple[int, int, int]]:
-    """The (channel, ky, kx) of a record's bytes, in order."""
+def kept(layer: Layer, first: Sequence[int] = ()) -> list[tuple[int, int, int]]:
+    """The (channel, ky, kx) of a record's bytes, in order; channels `first` come before the others."""
     channels, height, width = layer.kept_taps.shape
-    taps = [(c, y, x) for c in range(channels) for y in range(height) for x in range(width)]
+    order = [*first, *(c for c in range(channels) if c not in first)]
+    taps = [(c, y, x) for c in order for y in range(height) for x in range(width)]
     return [tap for tap in taps if layer.kept_taps[tap]]
 
 
@@ -55,9 +69,9 @@ def _stride(layer: Layer, bus: int) -> int:
     return size
 
 
-def needed_words(layer: Layer, bus: int, present: set[int], gap: int = 0) -> set[int]:
+def needed_words(layer: Layer, bus: int, present: set[int], gap: int = 0, first: Sequence[int] = ()) -> set[int]:
     """Indices of the bus words of a record in which a byte of a present channel lies, and of gaps of up to `gap`."""
-    words = {position // bus for position, (channel, _, _) in enumerate(kept(layer)) if channel in present}
+    words = {position // bus for position, (channel, _, _) in enumerate(kept(layer, first)) if channel in present}
     for word in sorted(words):
         following = [other for other in words if other > word]
         if following and min(following) - word - 1 <= gap:
@@ -65,8 +79,8 @@ def needed_words(layer: Layer, bus: int, present: set[int], gap: int = 0) -> set
     return words
 
 
-def _run_layer(layer: Layer, maps: Map, keep: int | None, image: bytes, base: int, engine: Engine) -> LayerResult:
-    bus = engine.bus_bytes
+def _run_layer(layer: Layer, maps: Map, keep: int | None, records: Records) -> LayerResult:
+    bus = records.engine.bus_bytes
     strengths = [sum(abs(value) for row in channel for value in row) for channel in maps]
     present = {channel for channel, value in enumerate(strengths) if value}
     scores = None
@@ -77,8 +91,10 @@ def _run_layer(layer: Layer, maps: Map, keep: int | None, image: bytes, base: in
             int(layer.predictor.bias[j]) + sum(s * int(layer.predictor.weights[c, j]) for c, s in enumerate(strengths))
             for j in range(layer.filters)
         ]
-        chosen = sorted(sorted(chosen, key=lambda j: (-scores[j], j))[:keep])
-    words = needed_words(layer, bus, present, engine.gap_words) if layer.place == "engine" else set()
+        ranked = sorted(chosen, key=lambda j: (j not in layer.pinned, -scores[j], j))
+        chosen = sorted(ranked[: max(keep, len(layer.pinned))])
+    fetched = layer.place == "engine"
+    words = needed_words(layer, bus, present, records.engine.gap_words, records.first) if fetched else set()
     rows, columns = layer.grid
     empty = [[0] * (columns // layer.pool_size) for _ in range(rows // layer.pool_size)]
     output: Map = []
@@ -87,14 +103,15 @@ def _run_layer(layer: Layer, maps: Map, keep: int | None, image: bytes, base: in
             output.append(empty)
             continue
         weights: dict[tuple[int, int, int], int] = {}
-        for position, tap in enumerate(kept(layer)):
-            if layer.place == "head":
+        for position, tap in enumerate(kept(layer, records.first)):
+            if layer.place == "head" or filter_index in layer.pinned:
                 weights[tap] = int(layer.weights[(filter_index, *tap)])
             elif position // bus in words:
-                byte = image[base + filter_index * _stride(layer, bus) + position]
+                byte = records.image[records.base + filter_index * _stride(layer, bus) + position]
                 weights[tap] = byte - 256 if byte > 127 else byte
         output.append(_run_filter(layer, maps, present, filter_index, weights))
-    return LayerResult(strengths, scores, chosen, len(chosen) * len(words) * bus, output)
+    paid = len(chosen) - len(layer.pinned)
+    return LayerResult(strengths, scores, chosen, paid * len(words) * bus, output)
 
 
 def _run_filter(

@@ -190,6 +190,7 @@ def _try_random_design(rng: np.random.Generator, name: str) -> Design:
         maps = golden.step(layer, maps).output
     layers.append(_random_last(rng, current, current_format))
     head = sum(place is Place.HEAD for place in places)
+    layers[head:] = [_maybe_pinned(transport, layer, layer is layers[-1]) for layer in layers[head:]]
     return Design(name, shape, number, tuple(layers[:head]), tuple(layers[head:]), engine)
 
 
@@ -291,6 +292,13 @@ def _dense(
         taps=taps,
     )
     return _maybe_lazy(rng, layer, lazy)
+
+
+def _maybe_pinned(rng: np.random.Generator, layer: Layer, last: bool) -> Layer:
+    """`layer` with some of its filters pinned, one time in three; with the first ones if it is the `last`."""
+    count = int(rng.integers(1, layer.filters + 1)) if rng.random() < 0.33 else 0
+    pinned = range(count) if last else sorted(rng.permutation(layer.filters)[:count].tolist())
+    return replace(layer, pinned=tuple(pinned))
 
 
 def _maybe_lazy(rng: np.random.Generator, layer: Layer, probability: float) -> Layer:

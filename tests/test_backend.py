@@ -296,6 +296,18 @@ def test_a_predictor_makes_a_layer_lazy(digits: ModelProto, keep: object, filter
     assert (golden.run(design, frames).layer("Conv_1").chosen.sum(axis=1) == filters).all()
 
 
+@pytest.mark.parametrize(("pinned", "filters"), [(2, (0, 1)), ([4, 1], (1, 4)), ("auto", ())])
+def test_pinned_filters_are_computed_in_every_frame(
+    digits: ModelProto, pinned: object, filters: tuple[int, ...]
+) -> None:
+    options = {"Predictor": predictor(4, 6), "Keep": 3, "Pinned": pinned}
+    design = lowered(digits, {"LayerName": {"Conv_1": options}})
+    (layer,) = design.lazy_layers
+    assert layer.pinned == filters
+    frames = quantise_input(design, digits_like().frames(5).transpose(0, 2, 3, 1))
+    assert golden.run(design, frames).layer("Conv_1").chosen[:, list(filters)].all()
+
+
 def test_predictors_come_from_files(digits: ModelProto, tmp_path: Path) -> None:
     file = tmp_path / "predictors.npz"
     linear_predictor = predictor(4, 6)
@@ -336,6 +348,10 @@ BAD_OPTIONS = [
     BadOption("Conv_1", {"Keep": 1.5}, "layer 'Conv_1': Keep is 1.5; accepted: a number of filters"),
     BadOption("Conv_1", {"Keep": 0}, "layer 'Conv_1': Keep is 0; accepted: a number of filters"),
     BadOption("Conv_1", {"Keep": True}, "layer 'Conv_1': Keep is True; accepted: a number of filters"),
+    BadOption(
+        "Conv_1", {"Pinned": "all"}, "layer 'Conv_1': Pinned is 'all'; accepted: indices of filters, or how many"
+    ),
+    BadOption("Conv_1", {"Pinned": [6]}, "layer 'Conv_1': pinned filters are (6,); accepted: ascending indices"),
     BadOption("Conv_1", {"Predictor": 7}, "layer 'Conv_1': Predictor is 7; accepted: the path of an .npz file"),
     BadOption("Conv_1", {"Predictor": "absent.npz"}, "layer 'Conv_1': predictor file 'absent.npz' does not exist"),
     BadOption(

@@ -265,6 +265,12 @@ def test_designs_that_do_not_fit_together_are_refused() -> None:
         replace(design, name="two words")
     with pytest.raises(DesignError, match="layer 'dense' ends the network with a 1 x 1 map"):
         _swap(design, 2, shift=np.full(10, 5), output_format=UINT8)
+    with pytest.raises(DesignError, match=r"layer 'conv2': pinned filters are \(3, 2\)"):
+        _swap(design, 0, pinned=(3, 2))
+    with pytest.raises(DesignError, match=r"layer 'dense' is the last and has pinned filters \(1,\)"):
+        _swap(design, 2, pinned=(1,))
+    with pytest.raises(DesignError, match="head stage has pinned filters"):
+        replace(design.head[0], pinned=(0,))
     lazy = LinearPredictor(np.zeros((64, 10), np.int64), np.zeros(10, np.int64))
     with pytest.raises(DesignError, match="layer 'dense' is the last and lazy"):
         _swap(design, 2, source=Source.LAZY, predictor=lazy, keep=5)

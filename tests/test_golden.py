@@ -67,7 +67,9 @@ def _in_torch(design: Design, frames: np.ndarray) -> tuple[torch.Tensor, list[to
         if layer.predictor is not None:
             strengths = x.abs().sum((2, 3))
             scores = strengths @ torch.tensor(layer.predictor.weights).double() + torch.tensor(layer.predictor.bias)
-            order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, : layer.keep]
+            scores[:, list(layer.pinned)] = torch.inf
+            keep = max(layer.keep, len(layer.pinned))
+            order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :keep]
             mask = torch.zeros_like(mask).scatter(1, order, 1.0)
         weights = torch.tensor(layer.weights).double()
         if isinstance(layer, Conv):

@@ -76,20 +76,21 @@ def test_layout_and_words_equal_a_set_of_words(seed: int) -> None:
     bus, gap = design.engine.bus_bytes, design.engine.gap_words
     rng = np.random.default_rng(seed)
     end = image.HEADER_BYTES
+    first: tuple[int, ...] = ()
     for layer, record in zip(design.tail, image.layout(design), strict=True):
-        taps = brute.kept(layer)
+        taps = brute.kept(layer, first)
         assert (record.name, record.offset, record.filters) == (layer.name, end, layer.filters)
         assert record.offset % bus == record.stride % bus == 0
         assert 0 <= record.stride - len(taps) < bus
-        for channel in range(layer.input.channels):
+        for place, channel in enumerate(record.order):
             run = [i for i, tap in enumerate(taps) if tap[0] == channel]
-            assert list(range(*record.channel_offset[channel : channel + 2])) == run
+            assert list(range(*record.channel_offset[place : place + 2])) == run
         present = rng.random((20, layer.input.channels)) < rng.random((20, 1))
         present[0], present[1] = True, False
-        expected = [len(brute.needed_words(layer, bus, set(np.flatnonzero(row)), gap)) for row in present]
+        expected = [len(brute.needed_words(layer, bus, set(np.flatnonzero(row)), gap, first)) for row in present]
         assert record.words(present).tolist() == expected
         assert expected[0] * bus == record.stride
-        end = record.end
+        end, first = record.end, layer.pinned
     assert len(image.build(design)) == end
 
 
@@ -122,13 +123,15 @@ def _in_short_gap(word: int, words: set[int], gap: int) -> bool:
 def test_weights_come_back_from_the_image(seed: int) -> None:
     design = random_design(seed)
     data = image.build(design)
+    first: tuple[int, ...] = ()
     for layer, record in zip(design.tail, image.layout(design), strict=True):
         table = np.frombuffer(data[record.offset : record.end], np.int8).reshape(layer.filters, record.stride)
         back = np.zeros_like(layer.weights)
-        for position, tap in enumerate(brute.kept(layer)):
+        for position, tap in enumerate(brute.kept(layer, first)):
             back[(slice(None), *tap)] = table[:, position]
         assert np.array_equal(back, layer.weights)
         assert not table[:, record.channel_offset[-1] :].any()
+        first = layer.pinned
 
 
 def test_the_default_networks_size() -> None:

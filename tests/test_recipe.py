@@ -69,6 +69,10 @@ MISTAKES = {
     ),
     "lazy without keep": (MINIMAL + '[layers.a]\nweights = "lazy"\n', "keep is missing for weights 'lazy'"),
     "keep without lazy": (MINIMAL + "[layers.a]\nkeep = 3\n", "keep is given with weights 'unsaid'"),
+    "pinned in the head": (
+        MINIMAL + '[layers.a]\nplace = "head"\npinned = 2\n',
+        "pinned is given for a layer that is not",
+    ),
     "lanes not a pair": (MINIMAL + "[layers.a]\nlanes = [4]\n", "key 'layers.a.lanes.1' is missing"),
     "name with a space": (MINIMAL.replace("net", "my net"), "'name' is 'my net'; accepted: up to 40 lower-case"),
     "missing name": (MINIMAL.replace('name = "net"\n', ""), "key 'name' is missing"),

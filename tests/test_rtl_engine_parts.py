@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.cocotb import pen_fetch, pen_predict, pen_present
+from sim.cocotb import pen_bank, pen_fetch, pen_predict, pen_present
 from sim.cocotb.runner import BUILD, RTL, simulate
 
 pytestmark = pytest.mark.sim
@@ -28,8 +28,9 @@ def test_tail_in(channels: int, words: int, pixels: int, signed: int) -> None:
 
 @pytest.mark.parametrize(("filters", "bus_bytes", "words"), [(1, 4, 1), (3, 8, 4)])
 def test_bank(filters: int, bus_bytes: int, words: int) -> None:
-    parameters = {"Filters": filters, "BusBytes": bus_bytes, "RecordWords": words}
-    run("pen_bank", f"{filters}x{bus_bytes}x{words}", parameters)
+    parameters = {"Filters": filters, "BusBytes": bus_bytes, "RecordWords": words, "PinnedRows": 5 * filters}
+    tables = {"PinnedFile": pen_bank.pinned_table(filters, parameters["PinnedRows"])}
+    run("pen_bank", f"{filters}x{bus_bytes}x{words}", parameters, tables)
 
 
 @pytest.mark.parametrize(("channels", "gap_words"), [(1, 0), (13, 0), (16, 2)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from hw.design import Design, Layer
 from hw.emit.bits import Table, array, clog2, field, index_bits, pack, power_of_two, table
 from hw.emit.geometry import Geometry
@@ -156,6 +158,17 @@ class Program:
         """Words of the table of initial scores; one where there are none."""
         return max(1, sum(self.bias_sizes))
 
+    @cached_property
+    def pinned_sizes(self) -> list[int]:
+        """Rows of each step in the table of pinned weights: groups of filters x kept weights of a filter."""
+        lanes = self.design.engine.lanes.filters
+        return [-(-len(x.pinned) // lanes) * int(x.kept_taps.sum()) for x in self.steps]
+
+    @property
+    def pinned_rows(self) -> int:
+        """Rows of the table of pinned weights; one where there are none."""
+        return max(1, sum(self.pinned_sizes))
+
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters of the instance, as SystemVerilog text; tables are named apart."""
@@ -191,6 +204,7 @@ class Program:
             "FilterDepth": sum(self.filter_sizes),
             "PredictDepth": self.predict_depth,
             "BiasDepth": self.bias_depth,
+            "PinnedRows": self.pinned_rows,
         }
         return {name: str(value) for name, value in numbers.items()}
 
@@ -207,6 +221,9 @@ class Program:
             "FilterFile": table("engine_filters", [w for i in range(len(self.steps)) for w in self._filters(i)]),
             "PredictFile": table("engine_predictor", self._predictor() or [field(0, 8 * self.predict_lanes)]),
             "BiasFile": table("engine_scores", self._bias() or [field(0, self.score_bits * self.predict_lanes)]),
+            "BarredFile": table("engine_barred", self._barred() or [field(0, self.predict_lanes)]),
+            "OrderFile": table("engine_order", [field(f, self.index_bits) for x in self.steps for f in x.order]),
+            "PinnedFile": table("engine_pinned", self._pinned() or [field(0, 8 * self.design.engine.lanes.filters)]),
         }
 
     def _step(self, i: int) -> tuple[int, int]:
@@ -244,6 +261,9 @@ class Program:
                 field(record.offset, 32),
                 field(record.stride // self.bus_bytes, self.record_bits + 1),
                 field(int(layer.lazy), 1),
+                field(len(layer.pinned), self.index_bits),
+                field(self.bases(self.pinned_sizes)[i] if layer.pinned else 0, index_bits(self.pinned_rows)),
+                field(int(layer.kept_taps.sum()) if layer.pinned else 0, index_bits(self.pinned_rows)),
                 field(layer.input.channels, self.index_bits),
                 field(self.bases(self.channel_sizes)[i], index_bits(sum(self.channel_sizes))),
                 field(self.score_words(layer) - 1, index_bits(-(-max(self.filter_sizes) // self.predict_lanes))),
@@ -259,9 +279,11 @@ class Program:
         """Step i's rows of the channel table (channel_t of pen_present)."""
         layer, g, record = self.steps[i], self.geometries[i], self.records[i]
         row_bits, run_bits = index_bits(self.predict_depth), self.record_bits + 1
+        places = {channel: place for place, channel in enumerate(record.order)}
         words = []
         for channel, mask in enumerate(g.tap_masks()):
-            start, stop = (int(x) for x in record.channel_offset[channel : channel + 2])
+            place = places[channel]
+            start, stop = (int(x) for x in record.channel_offset[place : place + 2])
             row = self.bases(self.predict_sizes)[i] + channel * self.score_words(layer) if layer.lazy else 0
             words.append(
                 pack(
@@ -313,6 +335,29 @@ class Program:
             if layer.predictor is not None
             for lanes in self._in_lanes(layer.predictor.bias.tolist())
         ]
+
+    def _barred(self) -> list[tuple[int, int]]:
+        """Filters that no selection may choose, in the words of the initial scores."""
+        return [
+            array(lanes, 1)
+            for layer in self.steps
+            if layer.lazy
+            for lanes in self._in_lanes([int(f in layer.pinned) for f in range(layer.filters)])
+        ]
+
+    def _pinned(self) -> list[tuple[int, int]]:
+        """Rows of pinned weights: step, group of filters, place in the record; one weight per lane."""
+        lanes = self.design.engine.lanes.filters
+        words = []
+        for layer, record in zip(self.steps, self.records, strict=True):
+            channels = list(record.order)
+            kept = layer.weights[:, channels][:, layer.kept_taps[channels]]  # (filters, weights of a record)
+            for first in range(0, len(layer.pinned), lanes):
+                group = np.zeros((lanes, kept.shape[1]), np.int64)
+                rows = kept[list(layer.pinned[first : first + lanes])]
+                group[: len(rows)] = rows
+                words += [array(column, 8) for column in group.T.tolist()]
+        return words
 
     def _in_lanes(self, values: list[int]) -> list[list[int]]:
         """`values` cut into words of `predict_lanes`, the last one filled with zeros."""

@@ -2,12 +2,19 @@
 //
 // All lanes are read at the same address {half, byte of the record}; the weights come 2 cycles later. Writes go to one
 // lane. The halves keep reader and writer apart: nothing is read that is being written.
+//
+// Pinned weights lie beside the banks in a table of `PinnedRows` rows, one weight per lane in each: with `read_pinned_i`
+// the address is a row of it.
 module pen_bank #(
   parameter int unsigned Filters     = 4,
   parameter int unsigned BusBytes    = 4,
   parameter int unsigned RecordWords = 16,  // of one half, a power of two
+  parameter int unsigned PinnedRows  = 1,
+  parameter string       PinnedFile  = "",
   localparam int unsigned WordBits = $clog2(2 * RecordWords),
   localparam int unsigned ByteBits = WordBits + $clog2(BusBytes),
+  localparam int unsigned RowBits  = (PinnedRows > 1) ? $clog2(PinnedRows) : 1,
+  localparam int unsigned AddrBits = (ByteBits > RowBits) ? ByteBits : RowBits,
   localparam int unsigned LaneBits = (Filters > 1) ? $clog2(Filters) : 1
 ) (
   input  logic                       clk_i,
@@ -16,7 +23,8 @@ module pen_bank #(
   input  logic [WordBits-1:0]        write_word_i,
   input  logic [8*BusBytes-1:0]      write_data_i,
   input  logic                       read_i,
-  input  logic [ByteBits-1:0]        read_byte_i,
+  input  logic                       read_pinned_i,
+  input  logic [AddrBits-1:0]        read_addr_i,
   output logic [Filters-1:0][7:0]    weights_o
 );
 
@@ -29,8 +37,24 @@ module pen_bank #(
     $fatal(1, "pen_bank %m: BusBytes must be a power of two of at least 2");
   end
 
-  logic [SelectBits-1:0] select_q;
-  always_ff @(posedge clk_i) select_q <= read_byte_i[SelectBits-1:0];
+  logic [SelectBits-1:0]   select_q;
+  logic                    pinned_q;
+  logic [Filters-1:0][7:0] pinned;
+  always_ff @(posedge clk_i) begin
+    select_q <= read_addr_i[SelectBits-1:0];
+    pinned_q <= read_pinned_i;
+  end
+
+  pen_rom #(
+    .Width(8 * Filters),
+    .Depth(PinnedRows),
+    .InitFile(PinnedFile)
+  ) u_pinned (
+    .clk_i,
+    .read_i(read_i && read_pinned_i),
+    .addr_i(RowBits'(read_addr_i)),
+    .data_o(pinned)
+  );
 
   for (genvar f = 0; f < Filters; f++) begin : gen_lane
     logic [BusBytes-1:0][7:0] word;
@@ -43,12 +67,12 @@ module pen_bank #(
       .write_i(write_i && (write_lane_i == LaneBits'(f))),
       .waddr_i(write_word_i),
       .wdata_i(write_data_i),
-      .read_i,
-      .raddr_i(read_byte_i[ByteBits-1:SelectBits]),
+      .read_i(read_i && !read_pinned_i),
+      .raddr_i(read_addr_i[ByteBits-1:SelectBits]),
       .rdata_o(word)
     );
 
-    always_ff @(posedge clk_i) weights_o[f] <= word[select_q];
+    always_ff @(posedge clk_i) weights_o[f] <= pinned_q ? pinned[f] : word[select_q];
   end
 
 endmodule

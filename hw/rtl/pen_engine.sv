@@ -10,6 +10,9 @@
 // error was seen since the frame started, and for good after `frame_error_i`. `keep_i` of a layer is read when the layer starts; 0 computes no filter, and
 // more than there are means all.
 //
+// A layer's pinned filters are computed first, in every frame, from weights on chip: behind their compute the others are
+// selected and fetched.
+//
 // The step_t fields, in this order from the top bit, are what the emitter packs into a program word.
 module pen_engine #(
   parameter int unsigned Steps       = 1,
@@ -44,12 +47,16 @@ module pen_engine #(
   parameter int unsigned FilterDepth  = 16,
   parameter int unsigned PredictDepth = 16,
   parameter int unsigned BiasDepth    = 8,
+  parameter int unsigned PinnedRows   = 1,
   parameter string       ProgramFile  = "",
   parameter string       TapFile      = "",
   parameter string       ChannelFile  = "",
   parameter string       FilterFile   = "",
   parameter string       PredictFile  = "",
   parameter string       BiasFile     = "",
+  parameter string       BarredFile   = "",  // filters of a word of scores that are pinned
+  parameter string       OrderFile    = "",  // filters of each layer, pinned ones first
+  parameter string       PinnedFile   = "",
   localparam int unsigned InChannelBits = (InChannels > 1) ? $clog2(InChannels) : 1,
   localparam int unsigned InWordBits    = (InWords > 1) ? $clog2(InWords) : 1,
   localparam int unsigned ScoreWords    = (MaxFilters + PredictLanes - 1) / PredictLanes,
@@ -123,6 +130,8 @@ module pen_engine #(
   localparam int unsigned RunBits     = RecordBits + 1;
   localparam int unsigned ByteBits    = $clog2(2 * RecordWords) + $clog2(BusBytes);
   localparam int unsigned TagBits     = 1 + LaneBits + RecordBits;
+  localparam int unsigned RowBits     = (PinnedRows > 1) ? $clog2(PinnedRows) : 1;
+  localparam int unsigned WeightBits  = ((ByteBits > RowBits) ? ByteBits : RowBits) + 1;
   localparam int unsigned InRamBits   = (InChannels * InWords > 1) ? $clog2(InChannels * InWords) + 1 : 2;
   localparam int unsigned OutRamBits  = (RegionWords > 1) ? $clog2(RegionWords) + 1 : 2;
 
@@ -164,6 +173,9 @@ module pen_engine #(
     logic [31:0]                      offset;       // of the layer's records in the image, in bytes
     logic [RecordBits:0]              stride;       // of its records, in bus words
     logic                             lazy;
+    logic [IndexBits-1:0]             pinned;
+    logic [RowBits-1:0]               pinned_row;   // of the layer's first pinned weights
+    logic [RowBits-1:0]               pinned_rows;  // of one group
     // Building the layer's list and scores
     logic [IndexBits-1:0]             channels;
     logic [ChannelAddrBits-1:0]       channel_base;
@@ -213,7 +225,7 @@ module pen_engine #(
   logic [WordBits-1:0]     op_word0, op_word1;
   logic [OffsetBits-1:0]   op_offset;
   logic [Pixels-1:0]       op_mask;
-  logic [ByteBits-1:0]     op_weight;
+  logic [WeightBits-1:0]   op_weight;
   logic [Pixels-1:0][7:0]  in_window, out_window, window;
 
   pen_tail_in #(
@@ -332,6 +344,7 @@ module pen_engine #(
   logic                       entry_read, run_read;
   logic [WordBits-1:0]        entry_map;
   logic [ByteBits-1:0]        entry_weight;
+  logic [WeightBits-1:0]      group_weight;
   logic [MaxTaps-1:0]         entry_taps;
   logic [RunBits-1:0]         run_first, run_end;
 
@@ -406,7 +419,9 @@ module pen_engine #(
   );
 
   logic                 selected_valid, selected_ready, push_valid, push_ready;
-  logic [IndexBits-1:0] selected, push, all_q, all_left_q;
+  logic [IndexBits-1:0] selected, push, listed, listed_left_q;
+  logic                 listed_valid_q, few;
+  logic [FilterAddrBits-1:0] listed_q;
 
   pen_select #(
     .Lanes(PredictLanes),
@@ -418,12 +433,13 @@ module pen_engine #(
     .rst_ni,
     .start_i(select_run),
     .filters_i(step_q.filters),
-    .keep_i(count),
+    .keep_i(count - step_q.pinned),
     .last_word_i(step_q.last_score_word),
     .idle_o(select_idle),
     .score_read_o(score_read),
     .score_word_o(score_word),
     .score_i(score),
+    .barred_i(barred),
     .first_pass_o(first_pass),
     .score_seen_word_o(score_seen_word),
     .chosen_valid_o(selected_valid),
@@ -431,27 +447,57 @@ module pen_engine #(
     .chosen_o(selected)
   );
 
-  // Filters to compute: those selected, or all of them in order.
+  // Filters to compute: the pinned ones and then those selected, or all of them, pinned ones first.
   logic [15:0] keep;
   assign keep = keep_i[current_q];
   assign select_all = !step_q.lazy || (keep >= 16'(step_q.filters));
-  assign count = select_all ? step_q.filters : IndexBits'(keep);
-  assign select_run = start && !select_all && (count != '0);
-  assign push_valid = (all_left_q != '0) || selected_valid;
-  assign push = (all_left_q != '0) ? all_q : selected;
-  assign selected_ready = push_ready && (all_left_q == '0);
+  assign few = keep < 16'(step_q.pinned);
+  assign count = select_all ? step_q.filters : (few ? step_q.pinned : IndexBits'(keep));
+  assign select_run = start && !select_all && (count != step_q.pinned);
+  assign push_valid = (listed_left_q != '0) ? listed_valid_q : selected_valid;
+  assign push = (listed_left_q != '0) ? listed : selected;
+  assign selected_ready = push_ready && (listed_left_q == '0);
 
   always_ff @(posedge clk_i) begin
-    if ((all_left_q != '0) && push_ready) begin
-      all_q <= all_q + 1'b1;
-      all_left_q <= all_left_q - 1'b1;
+    listed_valid_q <= (listed_left_q != '0) && !(listed_valid_q && push_ready);
+    if ((listed_left_q != '0) && listed_valid_q && push_ready) begin
+      listed_q <= listed_q + 1'b1;
+      listed_left_q <= listed_left_q - 1'b1;
     end
-    if (start && select_all) begin
-      all_q <= '0;
-      all_left_q <= step_q.filters;
+    if (start) begin
+      listed_valid_q <= 1'b0;
+      listed_q <= step_q.filter_base;
+      listed_left_q <= select_all ? step_q.filters : step_q.pinned;
     end
-    if (!rst_ni) all_left_q <= '0;
+    if (!rst_ni) begin
+      listed_valid_q <= 1'b0;
+      listed_left_q <= '0;
+    end
   end
+
+  // Read while `listed_valid_q` is low, so that the entry stands still while it is offered.
+  pen_rom #(
+    .Width(IndexBits),
+    .Depth(FilterDepth),
+    .InitFile(OrderFile)
+  ) u_order (
+    .clk_i,
+    .read_i(!listed_valid_q),
+    .addr_i(listed_q),
+    .data_o(listed)
+  );
+
+  logic [PredictLanes-1:0] barred;
+  pen_rom #(
+    .Width(PredictLanes),
+    .Depth(BiasDepth),
+    .InitFile(BarredFile)
+  ) u_barred (
+    .clk_i,
+    .read_i(score_read),
+    .addr_i(step_q.bias_base + BiasAddrBits'(score_word)),
+    .data_o(barred)
+  );
 
   logic                 chosen_valid, chosen_ready;
   logic [IndexBits-1:0] chosen;
@@ -499,12 +545,16 @@ module pen_engine #(
     .WordBits(WordBits),
     .AccBits(AccBits),
     .TableDepth(FilterDepth),
+    .PinnedRows(PinnedRows),
     .FilterFile(FilterFile)
   ) u_fetch (
     .clk_i,
     .rst_ni,
     .start_i(start),
     .count_i(count),
+    .pinned_i(step_q.pinned),
+    .pinned_row_i(step_q.pinned_row),
+    .pinned_rows_i(step_q.pinned_rows),
     .base_i(image_base_i + step_q.offset),
     .stride_i(step_q.stride),
     .filter_base_i(step_q.filter_base),
@@ -530,6 +580,7 @@ module pen_engine #(
     .bank_word_o(bank_word),
     .group_valid_o(group_valid),
     .group_half_o(group_half),
+    .group_weight_o(group_weight),
     .group_last_lane_o(group_last_lane),
     .group_take_i(group_take),
     .group_done_i(group_done),
@@ -584,7 +635,9 @@ module pen_engine #(
   pen_bank #(
     .Filters(Filters),
     .BusBytes(BusBytes),
-    .RecordWords(RecordWords)
+    .RecordWords(RecordWords),
+    .PinnedRows(PinnedRows),
+    .PinnedFile(PinnedFile)
   ) u_bank (
     .clk_i,
     .write_i(data_valid),
@@ -592,7 +645,8 @@ module pen_engine #(
     .write_word_i({bank_half, bank_word}),
     .write_data_i(data),
     .read_i(op_valid),
-    .read_byte_i(op_weight),
+    .read_pinned_i(op_weight[WeightBits-1]),
+    .read_addr_i(op_weight[WeightBits-2:0]),
     .weights_o(weights)
   );
 
@@ -612,7 +666,7 @@ module pen_engine #(
     .PixelBits(PixelBits),
     .IndexBits(IndexBits),
     .WordBits(WordBits),
-    .WeightBits(ByteBits),
+    .WeightBits(WeightBits),
     .PoolWidth(MaxOutWidth),
     .MaxTaps(MaxTaps),
     .TapDepth(TapDepth),
@@ -645,14 +699,14 @@ module pen_engine #(
     .entry_read_o(entry_read),
     .entry_addr_o(entry_addr),
     .entry_map_i(entry_map),
-    .entry_weight_i(entry_weight),
+    .entry_weight_i(WeightBits'(entry_weight)),
     .entry_taps_i(entry_taps),
     .window_valid_o(window_valid),
     .window_last_o(window_last),
     .pass_valid_i(pass_valid),
     .pass_ready_o(pass_ready),
     .pass_last_use_i(1'b1),
-    .pass_weight_i({group_half, {(ByteBits - 1){1'b0}}}),
+    .pass_weight_i(group_weight),
     .pass_ring_i(step_q.from_input ? WordBits'(frame_base) : '0),
     .pass_group_i(1'b0),
     .pass_last_lane_i(group_last_lane),
@@ -679,15 +733,25 @@ module pen_engine #(
     .beat_data_o(beat_data)
   );
 
-  // Strengths take 2 cycles from a beat to the queue: beats stop while it might overflow.
-  assign beat_ready = step_q.raw ? logit_ready_i : (queue_level <= EventLevelBits'(EventDepth - 4));
-
   // ---- Logits ------------------------------------------------------------------------------------------------------------------------------
   logic bad_q, lost_q;
-  assign logit_valid_o = beat_valid && step_q.raw;
-  assign logit_o = beat_data[AccBits-1:0];
-  assign logit_last_o = beat_filter == step_q.filters - 1'b1;
-  assign logit_bad_o = bad_q || lost_q;
+  logic logit_ready;
+
+  pen_skid #(
+    .Width(AccBits + 2)
+  ) u_logits (
+    .clk_i,
+    .rst_ni,
+    .valid_i(beat_valid && step_q.raw),
+    .ready_o(logit_ready),
+    .data_i({beat_data[AccBits-1:0], beat_filter == step_q.filters - 1'b1, bad_q || lost_q}),
+    .valid_o(logit_valid_o),
+    .ready_i(logit_ready_i),
+    .data_o({logit_o, logit_last_o, logit_bad_o})
+  );
+
+  // Strengths take 2 cycles from a beat to the queue: beats stop while it might overflow.
+  assign beat_ready = step_q.raw ? logit_ready : (queue_level <= EventLevelBits'(EventDepth - 4));
 
   // ---- Sequence ----------------------------------------------------------------------------------------------------------------------------
   logic [31:0] cycles_q;
@@ -696,7 +760,7 @@ module pen_engine #(
   assign swap = state_q == Swap;
   assign start = state_q == Start;
   assign layer_end = (state_q == Run) && !open_q && events_idle && (last_step || (building_q && predict_idle))
-                     && select_idle && (all_left_q == '0);
+                     && select_idle && (listed_left_q == '0);
   assign frame_done = layer_end && last_step;
   assign frame_done_o = frame_done;
   assign busy_o = state_q != Idle;

@@ -7,6 +7,10 @@
 // filled again. The next group may be taken before the one before is done. Commands leave at most one every 2 cycles,
 // and 5 cycles lie between filters, behind the data of those before as long as a record is longer.
 //
+// The first `pinned_i` filters of the stream have their weights on chip: they make groups of their own, which need no
+// fetch. `group_weight_o` tells where the group's weights begin, in the bank's half or, with the top bit, in its table of
+// pinned weights from row `pinned_row_i` on.
+//
 // `start_i` begins a layer of `count_i` chosen filters (0 is allowed: no group comes). `words_o` counts the bus words
 // asked for since then. It comes only when every group of the layer before is done; the layer's inputs are stable until
 // then. Data beats carry the tag {half, lane, word} of their command and follow each other in order. Reset forgets all
@@ -21,18 +25,25 @@ module pen_fetch #(
   parameter int unsigned WordBits    = 8,   // of the map memory
   parameter int unsigned AccBits     = 32,
   parameter int unsigned TableDepth  = 16,  // filters of all layers
+  parameter int unsigned PinnedRows  = 1,   // of the bank's table of pinned weights
   parameter string       FilterFile  = "",
   localparam int unsigned TableBits  = (TableDepth > 1) ? $clog2(TableDepth) : 1,
   localparam int unsigned LaneBits   = (Filters > 1) ? $clog2(Filters) : 1,
   localparam int unsigned RecordBits = (RecordWords > 1) ? $clog2(RecordWords) : 1,
   localparam int unsigned OffsetBits = IndexBits + RecordBits + 1,
-  localparam int unsigned TagBits    = 1 + LaneBits + RecordBits
+  localparam int unsigned TagBits    = 1 + LaneBits + RecordBits,
+  localparam int unsigned ByteBits   = $clog2(2 * RecordWords) + $clog2(BusBytes),
+  localparam int unsigned RowBits    = (PinnedRows > 1) ? $clog2(PinnedRows) : 1,
+  localparam int unsigned WeightBits = ((ByteBits > RowBits) ? ByteBits : RowBits) + 1
 ) (
   input  logic                            clk_i,
   input  logic                            rst_ni,
   // Layer
   input  logic                            start_i,
   input  logic [IndexBits-1:0]            count_i,
+  input  logic [IndexBits-1:0]            pinned_i,
+  input  logic [RowBits-1:0]              pinned_row_i,
+  input  logic [RowBits-1:0]              pinned_rows_i,  // of one group
   input  logic [AddrBits-1:0]             base_i,         // address of filter 0's record
   input  logic [RecordBits:0]             stride_i,       // of the records, in bus words
   input  logic [TableBits-1:0]            filter_base_i,
@@ -62,6 +73,7 @@ module pen_fetch #(
   // Groups
   output logic                            group_valid_o,
   output logic                            group_half_o,
+  output logic [WeightBits-1:0]           group_weight_o,
   output logic [LaneBits-1:0]             group_last_lane_o,
   input  logic                            group_take_i,
   input  logic                            group_done_i,
@@ -104,7 +116,13 @@ module pen_fetch #(
   logic [1:0][LaneBits-1:0] last_lane_q;
   logic [1:0]           last_group_q;
   logic [IndexBits-1:0] filter_q, run_q;
+  logic [IndexBits-1:0] pinned_left_q;         // filters of the stream that are still to come and pinned
+  logic                 pinned_q;              // the current filter is
+  logic [RowBits-1:0]   row_q;                 // of the current pinned group's weights
+  logic [1:0][WeightBits-1:0] weight_q;
   logic [OffsetBits-1:0] offset_q;  // of the filter's record, in bus words
+  logic [AddrBits-1:0]  record_q, cmd_addr_q;
+  logic [RunBits-1:0]   cmd_words_q;
   logic                 claim, lane_end, runs_end, cmd_take;
   filter_t              filter;
 
@@ -117,8 +135,8 @@ module pen_fetch #(
   assign claim = (state_q == Wait) && (lane_q == '0) && chosen_valid_i && (left_q != '0) && (occupied_q != 2'd2);
   assign chosen_ready_o = (state_q == Wait) && (left_q != '0) && ((lane_q != '0) || (occupied_q != 2'd2));
   assign cmd_take = cmd_valid_o && cmd_ready_i;
-  assign runs_end = run_q == runs_i;
-  assign lane_end = (lane_q == LaneBits'(Filters - 1)) || (left_q == '0);
+  assign runs_end = pinned_q || (run_q == runs_i);
+  assign lane_end = (lane_q == LaneBits'(Filters - 1)) || (left_q == '0) || (pinned_q && (pinned_left_q == '0));
 
   pen_rom #(
     .Width($bits(filter_t)),
@@ -134,8 +152,8 @@ module pen_fetch #(
   assign run_read_o = (state_q == Look) || (state_q == Keep) || cmd_take;
   assign run_addr_o = (state_q == Look) ? '0 : run_q;
   assign cmd_valid_o = state_q == Command;
-  assign cmd_addr_o = base_i + ((AddrBits'(offset_q) + AddrBits'(run_first_i)) << $clog2(BusBytes));
-  assign cmd_words_o = run_end_i - run_first_i;
+  assign cmd_addr_o = cmd_addr_q;
+  assign cmd_words_o = cmd_words_q;
   assign cmd_tag_o = {fill_q, lane_q, RecordBits'(run_first_i)};
 
   always_ff @(posedge clk_i) begin
@@ -144,6 +162,8 @@ module pen_fetch #(
         if (chosen_valid_i && chosen_ready_o) begin
           filter_q <= chosen_i;
           left_q <= left_q - 1'b1;
+          pinned_q <= pinned_left_q != '0;
+          if (pinned_left_q != '0) pinned_left_q <= pinned_left_q - 1'b1;
           state_q <= Look;
         end
       end
@@ -153,11 +173,14 @@ module pen_fetch #(
         state_q <= Keep;
       end
       Keep: begin
+        record_q <= base_i + (AddrBits'(offset_q) << $clog2(BusBytes));
         bias_q[fill_q][lane_q] <= filter.bias;
         shift_q[fill_q][lane_q] <= filter.shift;
         map_q[fill_q][lane_q] <= filter.map;
         index_q[fill_q][lane_q] <= filter_q;
         last_lane_q[fill_q] <= lane_q;
+        weight_q[fill_q] <= pinned_q ? {1'b1, (WeightBits - 1)'(row_q)}
+                                     : (WeightBits'(fill_q) << (ByteBits - 1));
         last_group_q[fill_q] <= left_q == '0;
         state_q <= Run;
       end
@@ -166,11 +189,14 @@ module pen_fetch #(
           lane_q <= lane_end ? '0 : lane_q + 1'b1;
           if (lane_end) begin
             issued_q[fill_q] <= 1'b1;
+            row_q <= row_q + pinned_rows_i;
             fill_q <= !fill_q;
           end
           state_q <= Wait;
         end else begin
           run_q <= run_q + 1'b1;
+          cmd_addr_q <= record_q + (AddrBits'(run_first_i) << $clog2(BusBytes));
+          cmd_words_q <= run_end_i - run_first_i;
           state_q <= Command;
         end
       end
@@ -192,6 +218,8 @@ module pen_fetch #(
     end
     if (start_i) begin
       left_q <= count_i;
+      pinned_left_q <= pinned_i;
+      row_q <= pinned_row_i;
       lane_q <= '0;
       words_o <= '0;
     end
@@ -224,6 +252,7 @@ module pen_fetch #(
 
   assign group_valid_o = issued_q[take_q] && (pending_q[take_q] == '0);
   assign group_half_o = take_q;
+  assign group_weight_o = weight_q[take_q];
   assign group_last_lane_o = last_lane_q[take_q];
   assign bias_o = bias_q[drain_half_i];
   assign shift_o = shift_q[drain_half_i];

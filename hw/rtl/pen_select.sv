@@ -5,8 +5,9 @@
 // known and how many scores equal to it are still wanted; a last pass emits the filters.
 //
 // Scores are read in words of `Lanes` (`score_i` one cycle after `score_read_o`). Cycles after the one of `start_i`:
-// words + 2 for each of ceil(ScoreBits / 4) digits, then for each word 2 and one per chosen filter, at least 3, as long
+// words + 3 for each of ceil(ScoreBits / 4) digits, then for each word 3 and one per chosen filter, at least 4, as long
 // as the stream is taken.
+// Scores with their `barred_i` bit set are not there: filters that are computed in any case.
 // `start_i` while idle, with 1 <= keep_i < filters_i (who wants all needs no selection). `keep_i` is read then;
 // `filters_i` and `last_word_i` must be stable until idle. Lanes behind the last filter may hold anything.
 module pen_select #(
@@ -26,6 +27,7 @@ module pen_select #(
   output logic                            score_read_o,
   output logic [WordBits-1:0]             score_word_o,
   input  logic [Lanes-1:0][ScoreBits-1:0] score_i,
+  input  logic [Lanes-1:0]                barred_i,
   output logic                            first_pass_o,    // scores of score_seen_word_o are at score_i for the first time
   output logic [WordBits-1:0]             score_seen_word_o,
   output logic                            chosen_valid_o,
@@ -46,7 +48,7 @@ module pen_select #(
   localparam int unsigned LogLanes = $clog2(Lanes);
   localparam int unsigned LaneBits = (Lanes > 1) ? LogLanes : 1;
 
-  typedef enum logic [2:0] {Idle, Count, Settle, Decide, Read, Mark, Emit} state_e;
+  typedef enum logic [3:0] {Idle, Count, Settle, Sum, Decide, Read, Compare, Mark, Emit} state_e;
   state_e state_q;
 
   logic [WordBits-1:0]  word_q, seen_word_q;
@@ -62,19 +64,28 @@ module pen_select #(
   always_comb begin
     for (int unsigned l = 0; l < Lanes; l++) begin
       key[l] = KeyBits'(signed'(score_i[l])) ^ (KeyBits'(1) << (KeyBits - 1));
-      exists[l] = (32'(seen_word_q) * Lanes + l) < 32'(filters_i);
+      exists[l] = ((32'(seen_word_q) * Lanes + l) < 32'(filters_i)) && !barred_i[l];
     end
   end
 
   // ---- Count: digits of the scores that are still in the race ---------------------------------------------------------------
-  logic [15:1][IndexBits-1:0] counted;
+  logic                       racing_valid_q;
+  logic [Lanes-1:0]           racing_q;
+  logic [Lanes-1:0][3:0]      racing_digit_q;
+  logic [15:1][LogLanes:0]    counted;
+  always_ff @(posedge clk_i) begin
+    racing_valid_q <= seen_q && (state_q == Count || state_q == Settle);
+    for (int unsigned l = 0; l < Lanes; l++) begin
+      racing_q[l] <= exists[l] && (((key[l] ^ threshold_q) >> (4 * (32'(digit_q) + 1))) == '0);
+      racing_digit_q[l] <= 4'(key[l] >> (4 * 32'(digit_q)));
+    end
+    if (!rst_ni) racing_valid_q <= 1'b0;
+  end
   always_comb begin
     counted = '0;
     for (int unsigned l = 0; l < Lanes; l++) begin
-      automatic logic [KeyBits-1:0] above = (key[l] ^ threshold_q) >> (4 * (32'(digit_q) + 1));
-      automatic logic [3:0] digit = 4'(key[l] >> (4 * 32'(digit_q)));
       for (int unsigned d = 1; d < 16; d++) begin
-        counted[d] = counted[d] + IndexBits'(exists[l] && (above == '0) && (32'(digit) >= d));
+        counted[d] = counted[d] + (LogLanes + 1)'(racing_q[l] && (32'(racing_digit_q[l]) >= d));
       end
     end
   end
@@ -94,17 +105,17 @@ module pen_select #(
   end
 
   // ---- Mark: which of a word's scores are chosen ------------------------------------------------------------------------------
-  logic [Lanes-1:0]     mark, mark_q, mark_after;
-  logic [IndexBits-1:0] equal_left;
-  logic [LaneBits-1:0]  lane;
+  // Of the scores equal to the threshold the first ones are taken; a word cannot want more of them than it has lanes.
+  logic [Lanes-1:0]   larger_q, equal_q, mark, mark_q, mark_after;
+  logic [LogLanes:0]  want_q, taken, rank;
+  logic [LaneBits-1:0] lane;
   always_comb begin
-    equal_left = wanted_q;
+    rank = '0;
+    taken = '0;
     for (int unsigned l = 0; l < Lanes; l++) begin
-      mark[l] = exists[l] && (key[l] > threshold_q);
-      if (exists[l] && (key[l] == threshold_q) && (equal_left != '0)) begin
-        mark[l] = 1'b1;
-        equal_left = equal_left - 1'b1;
-      end
+      mark[l] = larger_q[l] || (equal_q[l] && (rank < want_q));
+      taken = taken + (LogLanes + 1)'(equal_q[l] && (rank < want_q));
+      rank = rank + (LogLanes + 1)'(equal_q[l]);
     end
     lane = '0;
     for (int unsigned l = Lanes; l > 0; l--) begin
@@ -124,15 +135,16 @@ module pen_select #(
   always_ff @(posedge clk_i) begin
     seen_q <= score_read_o;
     if (score_read_o) seen_word_q <= word_q;
-    if (seen_q && (state_q == Count || state_q == Settle)) begin
-      for (int unsigned d = 1; d < 16; d++) at_least_q[d] <= at_least_q[d] + counted[d];
+    if (racing_valid_q) begin
+      for (int unsigned d = 1; d < 16; d++) at_least_q[d] <= at_least_q[d] + IndexBits'(counted[d]);
     end
     unique case (state_q)
       Count: begin
         word_q <= word_q + 1'b1;
         if (word_q == last_word_i) state_q <= Settle;
       end
-      Settle: state_q <= Decide;
+      Settle: state_q <= Sum;
+      Sum: state_q <= Decide;
       Decide: begin
         threshold_q <= threshold_q | (KeyBits'(best) << (4 * 32'(digit_q)));
         wanted_q <= wanted_q - larger;
@@ -141,10 +153,18 @@ module pen_select #(
         digit_q <= digit_q - 1'b1;
         state_q <= (digit_q == '0) ? Read : Count;
       end
-      Read: state_q <= Mark;
+      Read: state_q <= Compare;
+      Compare: begin
+        for (int unsigned l = 0; l < Lanes; l++) begin
+          larger_q[l] <= exists[l] && (key[l] > threshold_q);
+          equal_q[l] <= exists[l] && (key[l] == threshold_q);
+        end
+        want_q <= (32'(wanted_q) > Lanes) ? (LogLanes + 1)'(Lanes) : (LogLanes + 1)'(wanted_q);
+        state_q <= Mark;
+      end
       Mark: begin
         mark_q <= mark;
-        wanted_q <= equal_left;
+        wanted_q <= wanted_q - IndexBits'(taken);
         state_q <= Emit;
       end
       Emit: begin

@@ -151,7 +151,7 @@ module pen_walk #(
   logic [TapBits-1:0]  s1_tap_q;
   entry_t              s1_entry_q;
   logic [WordBits-1:0] s1_ring_q;
-  logic [WeightBits-1:0] s1_rank;
+  logic [MaxTaps-1:0]    s1_before;  // kept taps before this one
 
   always_ff @(posedge clk_i) begin
     s1_valid_q <= issue;
@@ -174,10 +174,7 @@ module pen_walk #(
   assign release_o = s1_release_q;
 
   always_comb begin
-    s1_rank = '0;
-    for (int unsigned t = 0; t < MaxTaps; t++) begin
-      if (t < 32'(s1_tap_q)) s1_rank = s1_rank + WeightBits'(s1_entry_q.taps[t]);
-    end
+    for (int unsigned t = 0; t < MaxTaps; t++) s1_before[t] = (t < 32'(s1_tap_q)) && s1_entry_q.taps[t];
   end
 
   // ---- Step 2: addresses --------------------------------------------------------------------------------------------------------
@@ -200,7 +197,7 @@ module pen_walk #(
     op_word1_o <= word_next;
     op_offset_o <= (Pixels > 1) ? OffsetBits'(lookup_pixel_i) : '0;
     op_mask_o <= s1_empty_q ? '0 : lookup_mask_i;
-    op_weight_o <= s1_entry_q.weight + s1_rank;
+    op_weight_o <= s1_entry_q.weight + WeightBits'($countones(s1_before));
     if (!rst_ni) op_valid_o <= 1'b0;
   end
 

@@ -1,4 +1,4 @@
-"""Bench of pen_bank: words written lane by lane into one half while weights of the other are read."""
+"""Bench of pen_bank: words written lane by lane into one half while weights of the other, or pinned ones, are read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ from sim.cocotb.stimulus import join, split
 
 LATENCY = 2
 TURNS = 6
+PINNED_SEED = 7
+
+
+def pinned(lanes: int, rows: int) -> IntArray:
+    """The table of pinned weights, (rows, lanes)."""
+    weights: IntArray = np.random.default_rng(PINNED_SEED).integers(-128, 128, (rows, lanes))
+    return weights
+
+
+def pinned_table(lanes: int, rows: int) -> str:
+    """The same as the text of its file."""
+    return "".join(f"{join(row, 8):0{2 * lanes}x}\n" for row in pinned(lanes, rows).tolist())
 
 
 class Testbench:
@@ -25,6 +37,7 @@ class Testbench:
         self.lanes, self.bus, self.words = (parameter(name) for name in ("Filters", "BusBytes", "RecordWords"))
         self.rng = np.random.default_rng(seed)
         dut._log.info("stimulus from seed %d", seed)
+        self.pinned = pinned(self.lanes, parameter("PinnedRows"))
         self.contents = np.zeros((2, self.lanes, self.words * self.bus), np.int64)
         self.due: deque[tuple[int, list[int]]] = deque()
         self.now = 0
@@ -46,11 +59,18 @@ class Testbench:
         self.contents[half] = new
 
     def _read(self, half: int, read: bool) -> None:
-        byte = int(self.rng.integers(self.words * self.bus))
         self.dut.read_i.value = read
-        self.dut.read_byte_i.value = half * self.words * self.bus + byte
+        if self.rng.random() < 0.3:
+            address = int(self.rng.integers(len(self.pinned)))
+            self.dut.read_pinned_i.value, self.dut.read_addr_i.value = 1, address
+            expected = self.pinned[address]
+        else:
+            byte = int(self.rng.integers(self.words * self.bus))
+            address = half * self.words * self.bus + byte
+            self.dut.read_pinned_i.value, self.dut.read_addr_i.value = 0, address
+            expected = self.contents[half, :, byte]
         if read:
-            self.due.append((self.now + LATENCY, self.contents[half, :, byte].tolist()))
+            self.due.append((self.now + LATENCY, expected.tolist()))
 
     async def _cycle(self) -> None:
         await FallingEdge(self.dut.clk_i)

@@ -16,6 +16,7 @@ from sim.cocotb.bench import CycleCounter, Scoreboard, StreamDriver, StreamMonit
 from sim.cocotb.stimulus import split
 
 TABLE_DEPTH = 40
+PINNED_ROWS = 128
 WORD_BITS, ACC_BITS = 7, 19
 RUN_CYCLES = 2  # from a filter's command to its next
 FILTER_CYCLES = 6  # from a filter's last command to the next filter's first
@@ -40,6 +41,9 @@ class Layer:
     base: int
     stride: int
     filter_base: int
+    pinned: int = 0  # of the chosen ones, the first
+    pinned_row: int = 0
+    pinned_rows: int = 1
 
 
 def filters(seed: int = 1) -> list[Filter]:
@@ -66,6 +70,7 @@ def parameters(lanes: int, bus_bytes: int, record_words: int) -> dict[str, int]:
         "WordBits": WORD_BITS,
         "AccBits": ACC_BITS,
         "TableDepth": TABLE_DEPTH,
+        "PinnedRows": PINNED_ROWS,
     }
 
 
@@ -86,6 +91,7 @@ class Testbench:
         self.taken = self.done = 0  # groups
         self.issued = self.delivered = 0  # commands
         self.half = 0  # that the next group lies in
+        self.fetched_groups: list[int] = []  # of each command
         self.driver = StreamDriver(dut.clk_i, dut.chosen_valid_i, dut.chosen_ready_o, dut.chosen_i, pauses(pause, 3))
         command = {"addr": dut.cmd_addr_o, "words": dut.cmd_words_o, "tag": dut.cmd_tag_o}
         stream = (dut.clk_i, dut.cmd_valid_o, dut.cmd_ready_i, command)
@@ -116,7 +122,7 @@ class Testbench:
     def _command(self, command: dict[str, int]) -> None:
         self.commands.check(command)
         self.command_times.append(self.counter.now)
-        group = self.issued // max(1, self.lanes * len(self.layer.runs))
+        group = self.fetched_groups[self.issued]
         assert group < self.done + 2, "a half is filled again before its group is done"
         self.issued += 1
         self.data.extend((command["tag"], i, command["words"] - 1 - i) for i in range(command["words"]))
@@ -141,8 +147,8 @@ class Testbench:
             await RisingEdge(dut.clk_i)
 
     # -- a layer ------------------------------------------------------------------------------------------------------
-    def draw(self, count: int, runs: int) -> Layer:
-        """A random layer of `count` chosen filters and up to `runs` runs."""
+    def draw(self, count: int, runs: int, pinned: int = 0) -> Layer:
+        """A random layer of `count` chosen filters, `pinned` of them pinned, and up to `runs` runs."""
         total = self.rng.randint(max(count, 1), 20)
         edges = sorted(self.rng.sample(range(self.words + 1), 2 * min(runs, (self.words + 1) // 2)))
         return Layer(
@@ -151,21 +157,33 @@ class Testbench:
             self.rng.getrandbits(20) * self.bus,
             self.rng.randint(1, self.words),
             self.rng.randint(0, TABLE_DEPTH - total),
+            pinned,
+            self.rng.randrange(PINNED_ROWS // 2),
+            self.rng.randint(1, 3),
         )
 
     def groups(self, layer: Layer) -> list[list[int]]:
         """The chosen filters, group by group."""
-        return [layer.chosen[i : i + self.lanes] for i in range(0, len(layer.chosen), self.lanes)]
+        parts = layer.chosen[: layer.pinned], layer.chosen[layer.pinned :]
+        return [part[i : i + self.lanes] for part in parts for i in range(0, len(part), self.lanes)]
+
+    def pinned_groups(self, layer: Layer) -> int:
+        """How many of the groups need no fetch."""
+        return -(-layer.pinned // self.lanes)
 
     async def begin(self, layer: Layer) -> None:
         """Start `layer` and offer its filters."""
         dut, self.layer = self.dut, layer
         self.taken = self.done = self.issued = self.delivered = 0
         self.command_times.clear()
+        self.fetched_groups = []
         lane_bits = max(1, (self.lanes - 1).bit_length())
         record_bits = max(1, (self.words - 1).bit_length())
         for group, members in enumerate(self.groups(layer)):
             half = (self.half + group) % 2
+            if group < self.pinned_groups(layer):
+                continue
+            self.fetched_groups += [group] * len(members) * len(layer.runs)
             for lane, index in enumerate(members):
                 for first, end in layer.runs:
                     addr = layer.base + (index * layer.stride + first) * self.bus
@@ -173,6 +191,8 @@ class Testbench:
                     self.commands.expect([{"addr": addr, "words": end - first, "tag": tag}])
         dut.start_i.value = 1
         dut.count_i.value, dut.runs_i.value = len(layer.chosen), len(layer.runs)
+        dut.pinned_i.value, dut.pinned_row_i.value = layer.pinned, layer.pinned_row
+        dut.pinned_rows_i.value = layer.pinned_rows
         dut.base_i.value, dut.stride_i.value, dut.filter_base_i.value = layer.base, layer.stride, layer.filter_base
         await RisingEdge(dut.clk_i)
         dut.start_i.value = 0
@@ -195,7 +215,9 @@ class Testbench:
         self.half = (self.half + len(groups)) % 2
         self.commands.finish()
         await FallingEdge(self.dut.clk_i)
-        assert int(self.dut.words_o.value) == len(layer.chosen) * sum(end - first for first, end in layer.runs)
+        assert int(self.dut.words_o.value) == (len(layer.chosen) - layer.pinned) * sum(
+            end - first for first, end in layer.runs
+        )
         assert not int(self.dut.group_valid_o.value)
         await RisingEdge(self.dut.clk_i)
 
@@ -208,8 +230,14 @@ class Testbench:
             await RisingEdge(dut.clk_i)
         else:
             raise AssertionError(f"group {number} does not come")
-        filled = min((number + 1) * self.lanes, len(layer.chosen))
+        filled = sum(len(group) for group in self.groups(layer)[self.pinned_groups(layer) : number + 1])
         assert self.delivered >= filled * len(layer.runs), "a group is offered before its weights are in"
+        half_bytes = self.words * self.bus
+        weight_bits = len(dut.group_weight_o) - 1
+        row = layer.pinned_row + number * layer.pinned_rows
+        is_pinned = number < self.pinned_groups(layer)
+        place = 1 << weight_bits | row if is_pinned else (self.half + number) % 2 * half_bytes
+        assert int(dut.group_weight_o.value) == place
         assert int(dut.group_half_o.value) == (self.half + number) % 2
         assert int(dut.group_last_lane_o.value) == len(members) - 1
         dut.group_take_i.value = 1
@@ -250,8 +278,8 @@ async def groups_are_fetched_ahead(dut: Any, pause: float, slow: int) -> None:
     await _start(dut)
     bench = Testbench(dut, 1, pause)
     shapes = [(0, 2), (1, 1), (bench.lanes, 2), (bench.lanes + 1, 0), (7, 1), (0, 0), (13, 3), (20, 2)]
-    for count, runs in shapes:
-        layer = bench.draw(count, runs)
+    for count, runs, part in ((*shape, part) for part in (0.0, 0.4, 1.0) for shape in shapes):
+        layer = bench.draw(count, runs, round(part * count))
         await bench.begin(layer)
         await bench.compute(layer, slow=slow)
 

@@ -63,6 +63,7 @@ class Testbench:
             # Junk where nothing was asked for.
             lanes = self.rng.getrandbits(self.bits * self.lanes) if word is None else join(self._word(word), self.bits)
             dut.score_i.value = lanes
+            dut.barred_i.value = self._barred(word) if word is not None else self.rng.getrandbits(self.lanes)
 
     def draw(self, filters: int) -> list[int]:
         """Scores of some kind: over the whole range, few values, all equal, alike in their high digits, extremes."""
@@ -77,10 +78,13 @@ class Testbench:
         }[self.rng.randrange(5)]
         return [self.rng.choice(values) for _ in range(filters)]
 
-    async def select(self, scores: list[int], keep: int) -> int:
-        """Choose `keep` of `scores`, compare, and give the cycles from `start_i` until idle."""
+    def _barred(self, word: int) -> int:
+        return sum((self.lanes * word + lane in self.barred) << lane for lane in range(self.lanes))
+
+    async def select(self, scores: list[int], keep: int, barred: set[int] | None = None) -> int:
+        """Choose `keep` of `scores` without `barred`, compare, and give the cycles from `start_i` until idle."""
         dut, words = self.dut, -(-len(scores) // self.lanes)
-        self.scores = scores
+        self.scores, self.barred = scores, barred or set()
         self.chosen.clear()
         self.passed.clear()
         begun = self.counter.now
@@ -94,7 +98,9 @@ class Testbench:
             await FallingEdge(dut.clk_i)
         cycles = self.counter.now - begun
         await RisingEdge(dut.clk_i)
-        assert self.chosen == largest(scores, keep), f"keep {keep} of {scores}"
+        others = [index for index in range(len(scores)) if index not in self.barred]
+        best = largest([scores[index] for index in others], keep)
+        assert self.chosen == [others[index] for index in best], f"keep {keep} of {scores}, barred {self.barred}"
         assert [word for word, _ in self.passed] == list(range(words))
         assert [score for _, lanes in self.passed for score in lanes][: len(scores)] == scores
         return cycles
@@ -120,6 +126,17 @@ async def the_largest_scores_are_chosen(dut: Any, pause: float) -> None:
 
 
 @cocotb.test()
+async def barred_filters_are_not_chosen(dut: Any) -> None:
+    """Whatever their scores, also where they are the largest or stand among equal ones."""
+    await _start(dut)
+    bench = Testbench(dut, 5, 0.2)
+    for _ in range(40):
+        scores = bench.draw(bench.filters())
+        barred = set(bench.rng.sample(range(len(scores)), bench.rng.randint(0, len(scores) - 1)))
+        await bench.select(scores, bench.rng.randint(1, min(len(scores) - len(barred), len(scores) - 1)), barred)
+
+
+@cocotb.test()
 async def every_keep_of_one_list(dut: Any) -> None:
     """From 1 to all but one of the most filters that the module can rank."""
     await _start(dut)
@@ -131,7 +148,7 @@ async def every_keep_of_one_list(dut: Any) -> None:
 
 @cocotb.test()
 async def a_selection_takes_the_cycles_that_its_header_says(dut: Any) -> None:
-    """One pass of words + 2 cycles per digit; then, per word, 2 cycles and one per chosen filter, at least 3."""
+    """One pass of words + 3 cycles per digit; then, per word, 3 cycles and one per chosen filter, at least 4."""
     await _start(dut)
     bench = Testbench(dut, 3)
     for _ in range(20):
@@ -140,8 +157,8 @@ async def a_selection_takes_the_cycles_that_its_header_says(dut: Any) -> None:
         cycles = await bench.select(scores, keep)
         words = -(-len(scores) // bench.lanes)
         per_word = Counter(index // bench.lanes for index in largest(scores, keep))
-        emitting = sum(2 + max(1, per_word[word]) for word in range(words))
-        assert cycles == 1 + -(-bench.bits // 4) * (words + 2) + emitting
+        emitting = sum(3 + max(1, per_word[word]) for word in range(words))
+        assert cycles == 1 + -(-bench.bits // 4) * (words + 3) + emitting
 
 
 @cocotb.test()
