@@ -1,7 +1,8 @@
 // One write port, one read port, read data one cycle after `read_i` and held until the next read.
 //
-// The one place where block RAM is inferred. A read of an address in the cycle that writes it is not allowed, so that
-// synthesis may drop the collision logic. Contents are undefined until written.
+// The one place where block RAM is inferred. What a read gets of a word in the cycle that writes it is undefined, so that
+// synthesis may drop the collision logic; in simulation it gets the old word's complement, so that whoever uses it is
+// wrong. Contents are undefined until written.
 module pen_ram #(
   parameter int unsigned Width = 8,
   parameter int unsigned Depth = 16,
@@ -21,6 +22,9 @@ module pen_ram #(
   always_ff @(posedge clk_i) begin
     if (write_i) mem[waddr_i] <= wdata_i;
     if (read_i) rdata_o <= mem[raddr_i];
+`ifndef SYNTHESIS
+    if (read_i && write_i && (waddr_i == raddr_i)) rdata_o <= ~mem[raddr_i];
+`endif
   end
 
 endmodule
