@@ -22,6 +22,7 @@ from flow.recipe import EngineSection, OnnxSection, Recipe
 from flow.steps import FRAMES, IMAGE, MODEL, PREDICTORS, RTL, Flow, TrainedAccuracy, all_filters
 from flow.workspace import Workspace, digest
 from sim import golden
+from tests.rtl_build import run_accelerator
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "digits.toml"
 HELD_OUT = 360
@@ -53,6 +54,11 @@ def test_rtl_equals_golden(digits: Digits, percent: int) -> None:
     """Logits, strengths, scores, choices, and bytes on the memory port; one live model, k changed by its registers."""
     assert len(digits.rtl[percent].outputs) == HELD_OUT
     assert differences(digits.golden[percent], digits.rtl[percent]) == ()
+
+
+def test_32_images_in_cocotb_with_stalls(digits: Digits) -> None:
+    """Held-out images through the ports of cocotbext-axi; random stalls on every channel, random memory latency."""
+    run_accelerator(digits.flow.design, digits.flow.workspace.folder, "recipe", digits.flow.test_frames[:32])
 
 
 @pytest.mark.parametrize("percent", SHARES)

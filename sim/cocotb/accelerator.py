@@ -1,6 +1,7 @@
 """Bench of a whole emitted accelerator with probes: streams and control port by cocotbext-axi, weights from a memory.
 
-The design comes pickled in the file that PEN_DESIGN names, the weight image in PEN_IMAGE.
+The design comes pickled in the file that PEN_DESIGN names, the weight image in PEN_IMAGE, and real frames, where there
+are some, as array `frames` of the .npz file PEN_FRAMES: four times as many as a turn takes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cocotb
+import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
@@ -77,7 +79,12 @@ class Testbench:
 
     # -- frames -------------------------------------------------------------------------------------------------------
     def frames(self, count: int, seed: int) -> IntArray:
-        """Random frames (count, c, h, w)."""
+        """Random frames (count, c, h, w), or the real ones from `seed` * `count` on."""
+        if "PEN_FRAMES" in os.environ:
+            with np.load(os.environ["PEN_FRAMES"], allow_pickle=False) as file:
+                real: IntArray = file["frames"][seed * count : (seed + 1) * count]
+            assert len(real) == count
+            return real
         return random_maps(self.design.layers[0], count, seed)
 
     async def send(self, frames: IntArray) -> None:

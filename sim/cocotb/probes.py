@@ -83,10 +83,12 @@ class Probes:
             where = f"frame {index}, layer {layer.name}"
             strengths = [events.strengths.get(channel, 0) for channel in range(layer.input.channels)]
             assert strengths == trace.strengths[frame].tolist(), f"{where}: strengths"
-            chosen = [i for i in range(layer.filters) if trace.chosen[frame, i]]
+            chosen = [i for i in layer.order if trace.chosen[frame, i]]
             if layer.lazy:
                 assert events.chosen == chosen, f"{where}: choice"
-            if trace.scores is not None and 0 < len(chosen) < layer.filters:  # else there is nothing to rank
+            if (
+                trace.scores is not None and len(layer.pinned) < len(chosen) < layer.filters
+            ):  # else there is nothing to rank
                 scores = [events.scores[i] for i in range(layer.filters)]
                 assert scores == trace.scores[frame].tolist(), f"{where}: scores"
             (end,) = events.ends

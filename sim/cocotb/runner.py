@@ -11,6 +11,7 @@ from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Verilator, VerilatorControlFile
 
 ROOT = Path(__file__).parent.parent.parent
@@ -77,7 +78,7 @@ def simulate(
             timescale=("1ns", "1ps"),
             log_file=folder / "build.log",
         )
-        runner.test(
+        results = runner.test(
             test_module=module,
             hdl_toplevel=top,
             testcase=testcase,
@@ -92,6 +93,8 @@ def simulate(
                 **(environment or {}),
             },
         )
+        if get_results(results)[0] == 0:
+            raise RuntimeError(f"{top}, {case}: no test of {module} is named {testcase}")
 
 
 def _runtime(root: Path) -> Path:
