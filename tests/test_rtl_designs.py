@@ -19,9 +19,9 @@ ROOT = Path(__file__).parent.parent
 FRAMES = 14
 
 # Between them: 0 to 3 head stages, 1 to 4 engine steps, 1 to 8 pixels, buses of 4 to 16 bytes, lazy and dense layers,
-# strides, pools, pruned taps; in 118, rows that pooling drops are longer than a stage's ring. The others are for
-# `make test-full`.
-QUICK = (12, 19, 28, 42, 118)
+# strides, pools, pruned taps; in 118, rows that pooling drops are longer than a stage's ring; in 115, one group of
+# pinned filters is the whole table of pinned weights. The others are for `make test-full`.
+QUICK = (12, 19, 28, 42, 115, 118)
 FULL = tuple(seed for seed in range(100, 140) if seed not in QUICK)
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.full) for seed in FULL)]
 

@@ -263,13 +263,17 @@ class Program:
                 field(int(layer.lazy), 1),
                 field(len(layer.pinned), self.index_bits),
                 field(self.bases(self.pinned_sizes)[i] if layer.pinned else 0, index_bits(self.pinned_rows)),
-                field(int(layer.kept_taps.sum()) if layer.pinned else 0, index_bits(self.pinned_rows)),
+                field(self._pinned_step(layer), index_bits(self.pinned_rows)),
                 field(layer.input.channels, self.index_bits),
                 field(self.bases(self.channel_sizes)[i], index_bits(sum(self.channel_sizes))),
                 field(self.score_words(layer) - 1, index_bits(-(-max(self.filter_sizes) // self.predict_lanes))),
                 field(self.bases(self.bias_sizes)[i] if layer.lazy else 0, index_bits(self.bias_depth)),
             )
         )
+
+    def _pinned_step(self, layer: Layer) -> int:
+        """Rows from one group of pinned filters to the next; 0 where there is no next one."""
+        return int(layer.kept_taps.sum()) if len(layer.pinned) > self.design.engine.lanes.filters else 0
 
     def _map_base(self, i: int) -> int:
         """First word of step i's input map, of the tail's input buffer or of one of the two regions."""

@@ -313,7 +313,7 @@ module pen_engine #(
   // ---- Finished channels: replayed ones of the input, or the engine's own; a queue as long as two groups -------------------------
   localparam int unsigned EventDepth = 2 * Filters + 4;
   localparam int unsigned EventLevelBits = $clog2(EventDepth + 1);
-  logic                      queue_ready, queue_valid;
+  logic                      queue_ready, queue_valid, queue_room_q;
   logic [EventLevelBits-1:0] queue_level;
   logic [IndexBits-1:0]      event_channel;
   logic [StrengthBits-1:0]   event_strength;
@@ -332,6 +332,12 @@ module pen_engine #(
     .data_o({event_channel, event_strength}),
     .level_o(queue_level)
   );
+
+  // A register, so that the queue is far from the drain: what it may still let in are the strengths of 3 beats.
+  always_ff @(posedge clk_i) begin
+    queue_room_q <= queue_level <= EventLevelBits'(EventDepth - 4);
+    if (!rst_ni) queue_room_q <= 1'b0;
+  end
 
   assign event_valid = queue_valid && building_q;
   assign events_idle = !queue_valid && (settle_q == '0);
@@ -751,7 +757,7 @@ module pen_engine #(
   );
 
   // Strengths take 2 cycles from a beat to the queue: beats stop while it might overflow.
-  assign beat_ready = step_q.raw ? logit_ready : (queue_level <= EventLevelBits'(EventDepth - 4));
+  assign beat_ready = step_q.raw ? logit_ready : queue_room_q;
 
   // ---- Sequence ----------------------------------------------------------------------------------------------------------------------------
   logic [31:0] cycles_q;
@@ -792,7 +798,7 @@ module pen_engine #(
         if (settle_q == '0) state_q <= Replay;
       end
       Replay: begin  // strengths of the input
-        if (queue_level <= EventLevelBits'(EventDepth - 4)) begin
+        if (queue_room_q) begin
           replay_q <= replay_q + 1'b1;
           replay_valid_q <= 1'b1;
           if (replay_q == built.channels - 1'b1) begin
