@@ -42,16 +42,31 @@ class ModelSection(Section):
     name: str
 
 
-class TrainSection(Section):
-    """Training in floating point: AdamW, cosine learning rate from `rate` to zero, `batch` images a step."""
+class FitSection(Section):
+    """How weights are trained, by `optimiser` in steps of `batch` images.
 
-    epochs: PositiveInt = 30
+    The learning rate rises linearly to `rate` over a share `warmup` of the steps and falls as a cosine to zero.
+    `augment` shifts and mirrors images, `smoothing` is that of the labels, `precision` that of convolutions.
+    """
+
+    epochs: PositiveInt
     batch: PositiveInt = 64
     rate: Rate = 3e-3
     decay: Annotated[float, Field(ge=0, lt=1)] = 1e-2
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augment: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
-class PruneSection(Section):
+class TrainSection(FitSection):
+    """Training in floating point."""
+
+    epochs: PositiveInt = 30
+
+
+class PruneSection(FitSection):
     """What is removed between training and quantisation: `ratio` of the weights, in `steps` with training after each.
 
     `form` is what goes at a time: rows and columns of each layer's matrix, whole filters, or single weights (which
@@ -66,9 +81,7 @@ class PruneSection(Section):
     steps: PositiveInt = 1
     rows: Annotated[float, Field(ge=0, le=1)] = 0.25
     epochs: PositiveInt = 10
-    batch: PositiveInt = 64
     rate: Rate = 1e-3
-    decay: Annotated[float, Field(ge=0, lt=1)] = 1e-2
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -80,7 +93,7 @@ class PruneSection(Section):
         return self
 
 
-class QuantiseSection(TrainSection):
+class QuantiseSection(FitSection):
     """Quantised training that follows, and the widths of weights and activations.
 
     Below 1.0, `gate` makes lazy layers practise: a share of their filters, drawn from `gate` to 1 for every batch,

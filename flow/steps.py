@@ -8,6 +8,7 @@ A step runs only if what it is made from has changed (`flow.workspace`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -33,8 +34,8 @@ from flow.compare import differences
 from flow.convert import Plan, convert, fit_predictors, integer_frames, most_chosen, with_predictors
 from flow.errors import UserError, VerificationError
 from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
-from flow.recipe import PruneSection, Recipe, Section, TrainSection, lazy_layers
-from flow.workspace import Step, Workspace, digest
+from flow.recipe import FitSection, PruneSection, Recipe, Section, lazy_layers
+from flow.workspace import Step, Workspace, code_digest, digest
 from hw.design import Design, Engine, IntArray, Lanes, Source
 from hw.image import layout
 from hw.options import kept_filters
@@ -134,6 +135,15 @@ class Flow:
         """The test frames in the design's integers, (n, c, h, w)."""
         return integer_frames(self.graph, self.frames.test)
 
+    def checkpoint(self, name: str) -> Path:
+        """Where the training of step `name` goes on after an interruption; those of other settings are removed."""
+        made_from = json.dumps([INPUTS[name].settings(self.recipe), *map(code_digest, INPUTS[name].code)])
+        path = self.path(f".{name}.{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.checkpoint")
+        for other in path.parent.glob(f".{name}.*.checkpoint"):
+            if other != path:
+                other.unlink()
+        return path
+
     def quantised_network(self) -> QuantNetwork:
         """The Brevitas network."""
         return quant.train.load(self.path(QUANTISED), self.trained().model)
@@ -202,7 +212,14 @@ def _convert_own(recipe: Recipe) -> tuple[OwnNetwork, Frames]:
 def train(flow: Flow, aside: Path) -> None:
     """Train in floating point."""
     network = flow._untrained()
-    sw.train.fit(network, flow.data, _settings(flow.recipe.train, flow.recipe.seed), progress=flow.console.is_terminal)
+    sw.train.fit(
+        network,
+        flow.data,
+        _settings(flow.recipe.train, flow.recipe.seed),
+        progress=flow.console.is_terminal,
+        checkpoint=flow.checkpoint("train"),
+    )
+    flow.checkpoint("train").unlink(missing_ok=True)
     sw.train.save_state(aside / FLOAT, network.state_dict())
 
 
@@ -261,7 +278,9 @@ def quantise(flow: Flow, aside: Path) -> None:
         sw.train.Gate(lazy, section.gate) if lazy and section.gate < 1 else None,
         progress=flow.console.is_terminal,
         masks=trained.masks,
+        checkpoint=flow.checkpoint("quantise"),
     )
+    flow.checkpoint("quantise").unlink(missing_ok=True)
     quant.train.save(aside / QUANTISED, quantised)
     logits = quantised.integer_logits(torch.tensor(flow.data.test_x)).numpy()
     accuracy = TrainedAccuracy(
@@ -399,8 +418,9 @@ def share(hits: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
     return float(hits.mean())
 
 
-def _settings(section: TrainSection | PruneSection, seed: int) -> sw.train.TrainSettings:
-    return sw.train.TrainSettings(section.epochs, seed, section.batch, section.rate, section.decay)
+def _settings(section: FitSection, seed: int) -> sw.train.TrainSettings:
+    keys = FitSection.model_fields
+    return sw.train.TrainSettings(seed=seed, **{key: getattr(section, key) for key in keys})
 
 
 # -- what each step is made from ---------------------------------------------------------------------------------------

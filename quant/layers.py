@@ -21,6 +21,7 @@ from brevitas.quant.fixed_point import Int8ActPerTensorFixedPoint, Int8WeightPer
 from brevitas.quant.fixed_point import Uint8ActPerTensorFixedPoint as Uint8Act
 from brevitas.quant.scaled_int import Int24Bias
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sw.train import batches
 
@@ -157,6 +158,27 @@ def to_integers(values: Tensor, exponent: int, name: str) -> Tensor:
     if not torch.equal(scaled, scaled.round()):
         raise ArithmeticError(f"layer '{name}': values are not multiples of 2**{exponent}")
     return scaled.to(torch.int64)
+
+
+def folded(model: nn.Sequential) -> nn.Sequential:
+    """`model`, as it is in evaluation, without batch normalisation: folded into the convolution before it.
+
+    A model without any is returned as it is. QuantError names a normalisation that follows something else.
+    """
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in model):
+        return model
+    layers = OrderedDict[str, nn.Module]()
+    last = ""
+    for name, layer in model.named_children():
+        if isinstance(layer, nn.BatchNorm2d):
+            before = layers.get(last)
+            if not isinstance(before, nn.Conv2d):
+                raise QuantError(f"layer '{name}' normalises what is no convolution's; accepted: after a Conv2d")
+            layers[last] = fuse_conv_bn_eval(copy.deepcopy(before).eval(), copy.deepcopy(layer).eval())
+        else:
+            layers[name] = layer
+            last = name
+    return nn.Sequential(layers)
 
 
 def quantised(model: nn.Sequential, formats: Mapping[str, Format]) -> QuantNetwork:

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from quant.layers import INPUT, Format, QuantNetwork, quantised
+from quant.layers import INPUT, Format, QuantNetwork, folded, quantised
 from sw.data import Dataset, FloatArray
 from sw.pruning.masks import held
 from sw.train import Gate, TrainSettings, fit, load_state, save_state
+
+CALIBRATION = 2048  # training images, at most, that scales are chosen on
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,17 @@ def quantise(
     gate: Gate | None = None,
     progress: bool = True,
     masks: Mapping[str, Tensor] | None = None,
+    checkpoint: Path | None = None,
 ) -> QuantNetwork:
     """Calibrate on the training images and train on with quantised weights and activations; scales stay.
 
-    Weights that `masks` (see `sw.pruning`) remove stay zero. `model` is left as it is. The same arguments give the same
-    network.
+    Batch normalisation is folded into the layers before it. An interrupted training goes on from `checkpoint`. Weights
+    that `masks` (see `sw.pruning`) remove stay zero. `model` stays as it is. The same arguments give the same network.
     """
-    network = quantised(model, calibrate(model, data.train_x, bits))
+    plain = folded(model)
+    network = quantised(plain, calibrate(plain, data.train_x[:CALIBRATION], bits))
     with held(network, masks or {}):
-        fit(network, data, settings, gate, label="quantised training", progress=progress)
+        fit(network, data, settings, gate, "quantised training", progress, checkpoint)
     return network
 
 
@@ -82,7 +86,7 @@ def load(path: Path, model: nn.Sequential) -> QuantNetwork:
             if key.startswith("format/"):
                 bits, signed, exponent = value.tolist()
                 formats[key.removeprefix("format/")] = Format(bits, bool(signed), exponent)
-        network = quantised(model, formats)
+        network = quantised(folded(model), formats)
         network.load_state_dict(
             {key.removeprefix("state/"): value for key, value in state.items() if key.startswith("state/")}
         )

@@ -58,6 +58,45 @@ def test_training_is_repeatable_and_leaves_torch_as_it_was() -> None:
     assert before[1:] == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
+def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = data.load("digits", 0)
+    settings = train.TrainSettings(
+        epochs=3, seed=7, optimiser="sgd", rate=0.05, warmup=0.3, smoothing=0.1, augment=True, precision="bfloat16"
+    )
+    checkpoint = tmp_path / "training.pt"
+
+    def trained() -> dict[str, torch.Tensor]:
+        model = models.build("digits_cnn", digits.shape, digits.classes, 7)
+        train.fit(model, digits, settings, progress=False, checkpoint=checkpoint)
+        return model.state_dict()
+
+    whole = trained()
+    checkpoint.unlink()
+    batches = iter(range(40))  # 23 are an epoch: interrupted in the second
+    shifted = train.augmented
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "augmented", lambda images: (next(batches), shifted(images))[1])
+        with pytest.raises(StopIteration):
+            trained()
+    assert torch.load(checkpoint, weights_only=True)["epochs"] == 1
+    resumed = trained()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    other = train.TrainSettings(epochs=4, seed=7)
+    with pytest.raises(ValueError, match="checkpoint of another training; remove it to start anew"):
+        train.fit(models.build("digits_cnn", digits.shape, 10, 7), digits, other, progress=False, checkpoint=checkpoint)
+
+
+def test_augmentation_shifts_and_mirrors_whole_images() -> None:
+    image = torch.arange(1.0, 37.0).reshape(1, 1, 6, 6)
+    torch.manual_seed(0)
+    found = {tuple(each.flatten().tolist()) for each in train.augmented(image.repeat(4000, 1, 1, 1))}
+    padded = torch.nn.functional.pad(image, [4] * 4)[0, 0]
+    windows = [padded[y : y + 6, x : x + 6] for y in range(9) for x in range(9)]
+    assert found == {tuple(each.flatten().tolist()) for window in windows for each in (window, window.flip(1))}
+
+
 def test_a_gate_keeps_the_strongest_filters_in_training_only() -> None:
     model = models.build("digits_cnn", (1, 8, 8), 10, 0)
     images = torch.rand(4, 1, 8, 8)

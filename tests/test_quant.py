@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from quant import check, export, lazy
 from quant import train as quant_train
-from quant.layers import INPUT, Format, QuantError, QuantNetwork, quantised, to_integers
+from quant.layers import INPUT, Format, QuantError, QuantNetwork, folded, quantised, to_integers
 from sw import data, models, predictors, train
 
 DIGITS = data.load("digits", 0)
@@ -53,6 +53,20 @@ def test_brevitas_uses_the_formats_it_is_given(network: QuantNetwork) -> None:
     quantised_frames = network.get_submodule(INPUT)(frames)
     assert float(quantised_frames.scale) == network.formats[INPUT].scale
     assert torch.equal(quantised_frames.value, frames)  # sixteenths lose nothing
+
+
+def test_batch_normalisation_is_folded() -> None:
+    torch.manual_seed(3)
+    layers = OrderedDict(conv=nn.Conv2d(2, 3, 3), norm=nn.BatchNorm2d(3), relu=nn.ReLU(), flatten=nn.Flatten())
+    model = nn.Sequential(OrderedDict(**layers, dense=nn.Linear(12, 2))).double()
+    model(5 * torch.randn(50, 2, 4, 4).double() + 1)  # moves the running statistics
+    frames = torch.randn(9, 2, 4, 4).double()
+    plain = folded(model.eval())
+    assert [name for name, _ in plain.named_children()] == ["conv", "relu", "flatten", "dense"]
+    torch.testing.assert_close(plain(frames), model(frames))
+    assert folded(plain) is plain
+    with pytest.raises(QuantError, match="layer 'norm' normalises what is no convolution's"):
+        folded(nn.Sequential(OrderedDict(relu=nn.ReLU(), norm=nn.BatchNorm2d(3))))
 
 
 def test_rounding_is_half_to_even_and_saturates() -> None:
