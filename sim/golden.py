@@ -19,6 +19,7 @@ from hw.image import RecordLayout, layout
 
 CHUNK_VALUES = 1 << 22  # operands unfolded at a time, 8 bytes each
 EXACT_BITS = 53  # every integer of this signed width is a float64
+SINGLE = 1 << 24  # every integer up to this magnitude is a float32
 
 
 class UnknownLayerError(KeyError):
@@ -70,7 +71,7 @@ def _accumulate_conv(layer: Layer, maps: IntArray) -> IntArray:
     height, width = (rows - 1) * s + kh, (columns - 1) * s + kw  # rows and columns that the windows touch
     inside = maps[:, :, : height - top, : width - left]
     bottom, right = height - top - inside.shape[2], width - left - inside.shape[3]
-    padded = np.pad(inside, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    padded = np.pad(inside.astype(_operands(layer)), ((0, 0), (0, 0), (top, bottom), (left, right)))
     windows = sliding_window_view(padded, (kh, kw), axis=(2, 3))[:, :, ::s, ::s]  # n c rows columns kh kw
     unfolded = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, layer.weights[0].size)
     products = _product(layer, unfolded)
@@ -86,16 +87,27 @@ ACCUMULATE: Mapping[type[Layer], Accumulate] = MappingProxyType({Conv: _accumula
 """The sums of products of each kind of layer, without bias; a new kind of layer is one more entry."""
 
 
-def _product(layer: Layer, operands: IntArray) -> IntArray:
-    """`operands` (m, fan-in) times the layer's weights: (m, filters), exact.
+def _operands(layer: Layer) -> type[np.float32 | np.float64]:
+    """The floating-point type in which BLAS, which is fast there, computes the layer's products exactly.
 
-    The product runs in float64, where BLAS is fast. It is exact: operands, weights and every partial sum, whatever the
-    order of summation and with fused multiply-add or not, are integers inside the accumulator's width, which `Design`
-    derives for the worst case and limits to fewer than the 53 bits up to which float64 holds every integer.
+    Whatever the order of summation, and with fused multiply-add or not, a partial sum is a sum over a subset of the
+    products, an integer that no sum over all products of one sign exceeds. Where that bound is below 2**24, float32
+    holds it; float64 always does, because `Design` limits accumulators to fewer than 53 bits.
     """
     assert layer.accumulator_bits <= EXACT_BITS, f"layer '{layer.name}' has {layer.accumulator_bits}-bit accumulators"
-    matrix = layer.weights.reshape(layer.filters, -1).T.astype(np.float64)
-    products: IntArray = (operands.astype(np.float64) @ matrix).astype(np.int64)
+    weights = layer.weights.reshape(layer.filters, -1)
+    if layer.input_format.signed:
+        bound = np.abs(weights).sum(axis=1)
+    else:
+        bound = np.maximum(weights.clip(min=0).sum(axis=1), -weights.clip(max=0).sum(axis=1))
+    return np.float32 if int(bound.max()) * layer.input_format.magnitude < SINGLE else np.float64
+
+
+def _product(layer: Layer, operands: NDArray[np.generic]) -> IntArray:
+    """`operands` (m, fan-in) times the layer's weights: (m, filters), exact."""
+    kind = _operands(layer)
+    matrix = layer.weights.reshape(layer.filters, -1).T.astype(kind)
+    products: IntArray = (operands.astype(kind, copy=False) @ matrix).astype(np.int64)
     return products
 
 
@@ -148,7 +160,11 @@ def strength(maps: IntArray) -> IntArray:
 
 def scores(predictor: LinearPredictor, strengths: IntArray) -> IntArray:
     """Scores (n, filters) for `strengths` (n, channels). Leroux et al., "Lazy Evaluation of Convolutional Filters"."""
-    return strengths @ predictor.weights + predictor.bias
+    # In float64, where BLAS is fast, and exact: no partial sum exceeds the bound.
+    largest = int(np.abs(predictor.weights).sum(axis=0).max(initial=0)) * int(strengths.max(initial=0))
+    assert largest < 1 << EXACT_BITS, f"scores up to {largest}"
+    products: IntArray = (strengths.astype(np.float64) @ predictor.weights.astype(np.float64)).astype(np.int64)
+    return products + predictor.bias
 
 
 def choose(ranking: IntArray, keep: int, pinned: Sequence[int] = ()) -> BoolArray:
@@ -209,22 +225,53 @@ def stream(
     checked = _checked_frames(design, frames)
     kept = _checked_keep(design, keep or {})
     if chunk is None:
-        chunk = max(1, CHUNK_VALUES // max(layer.weights[0].size * _positions(layer) for layer in design.layers))
+        chunk = _chunk(design)
     elif chunk < 1:
         raise ValueError(f"chunks of {chunk} frames; accepted: at least 1")
     # No frames at all still give one run, of empty arrays.
     return (_forward(design, checked[i : i + chunk], kept) for i in range(0, max(1, len(checked)), chunk))
 
 
+def sweep(
+    design: Design, frames: NDArray[np.integer], keeps: Sequence[Mapping[str, int]]
+) -> Iterator[tuple[GoldenRun, ...]]:
+    """As `stream`, but for each chunk one run per element of `keeps`; layers before the first lazy one run once."""
+    checked, kept = _checked_frames(design, frames), [_checked_keep(design, keep) for keep in keeps]
+    records: tuple[RecordLayout | None, ...] = (None,) * len(design.head) + layout(design)
+    lazy = next((i for i, layer in enumerate(design.layers) if layer.lazy), len(design.layers))
+    chunk = _chunk(design)
+    for start in range(0, len(checked), chunk):
+        common = _walk(design.layers[:lazy], records[:lazy], checked[start : start + chunk].astype(np.int64), {})
+        maps = common[-1].output if common else checked[start : start + chunk].astype(np.int64)
+        runs = [common + _walk(design.layers[lazy:], records[lazy:], maps, keep) for keep in kept]
+        yield tuple(_answered(design, traces) for traces in runs)
+
+
 def _forward(design: Design, frames: NDArray[np.integer], keep: Mapping[str, int]) -> GoldenRun:
     """All layers on one chunk of checked frames."""
     records: tuple[RecordLayout | None, ...] = (None,) * len(design.head) + layout(design)
-    maps = frames.astype(np.int64)
+    return _answered(design, _walk(design.layers, records, frames.astype(np.int64), keep))
+
+
+def _walk(
+    layers: Sequence[Layer], records: Sequence[RecordLayout | None], maps: IntArray, keep: Mapping[str, int]
+) -> tuple[LayerTrace, ...]:
+    """Successive layers, the first one on `maps`."""
     traces: list[LayerTrace] = []
-    for layer, record in zip(design.layers, records, strict=True):
+    for layer, record in zip(layers, records, strict=True):
         traces.append(step(layer, maps, keep.get(layer.name), record))
         maps = traces[-1].output
-    return GoldenRun(maps.reshape(len(maps), design.outputs), tuple(traces))
+    return tuple(traces)
+
+
+def _answered(design: Design, traces: tuple[LayerTrace, ...]) -> GoldenRun:
+    answers = traces[-1].output
+    return GoldenRun(answers.reshape(len(answers), design.outputs), traces)
+
+
+def _chunk(design: Design) -> int:
+    """Frames at a time that keep memory modest."""
+    return max(1, CHUNK_VALUES // max(layer.weights[0].size * _positions(layer) for layer in design.layers))
 
 
 def _positions(layer: Layer) -> int:

@@ -165,6 +165,46 @@ def test_run_joins_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
             assert np.array_equal(getattr(ours, field), getattr(theirs, field))
 
 
+def test_a_sweep_is_a_run_for_each_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    design = digits_like(1)
+    frames = random_frames(design, 9, 2)
+    keeps = [{layer.name: max(1, layer.filters * share // 4) for layer in design.lazy_layers} for share in (1, 2, 4)]
+    monkeypatch.setattr(golden, "CHUNK_VALUES", 20_000)
+    chunks = list(golden.sweep(design, frames, keeps))
+    assert len(chunks) > 1
+    for index, keep in enumerate(keeps):
+        whole = golden.run(design, frames, keep)
+        assert np.array_equal(np.concatenate([chunk[index].outputs for chunk in chunks]), whole.outputs)
+        for number, trace in enumerate(whole.layers):
+            for field in ("strengths", "chosen", "bytes", "output"):
+                found = np.concatenate([getattr(chunk[index].layers[number], field) for chunk in chunks])
+                assert np.array_equal(found, getattr(trace, field))
+
+
+@pytest.mark.parametrize("largest", [127, 128])  # 516 weights of 127 reach 2**24 - 5,116 at 255, weights of 128 pass it
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_at_the_edge_of_single_precision_are_exact(largest: int, sign: int) -> None:
+    weights = np.full((2, 516, 1, 1), sign * (largest if sign < 0 else 127))
+    weights[1, ::2] = -sign
+    layer = Dense(
+        name="edge",
+        input=MapShape(516, 1, 1),
+        input_format=UINT8,
+        weights=weights,
+        weight_bits=8,
+        bias=np.zeros(2, np.int64),
+        output_format=LOGITS,
+        shift=None,
+        place=Place.ENGINE,
+        source=Source.DENSE,
+    )
+    maps = np.full((4, 516, 1, 1), 255)
+    maps[1:, :, 0, 0] -= np.random.default_rng(0).integers(0, 3, (3, 516))
+    expected = maps[:, :, 0, 0] @ weights[:, :, 0, 0].T  # integers throughout
+    assert (golden.accumulate(layer, maps)[:, :, 0, 0] == expected).all()
+    assert golden._operands(layer) is (np.float64 if (largest, sign) == (128, -1) else np.float32)
+
+
 def test_no_frames_give_empty_arrays_of_the_right_shape() -> None:
     design = digits_like(0)
     run = golden.run(design, random_frames(design, 0, 0))
