@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.control import Changes
 from hw.design import Design
 from hw.frames import Layout, dequantise_output, quantise_input
 from hw.simulator import Run, Simulator, find_simulator
@@ -32,11 +32,11 @@ class Accelerator:
         self.last_run = None
         self.simulator = find_simulator(simulator)(self.design, folder)
 
-    def predict(self, x: NDArray[np.floating], keep: Mapping[str, int] | None = None) -> NDArray[np.floating]:
+    def predict(self, x: NDArray[np.floating], keep: Changes = None) -> NDArray[np.floating]:
         """Run the RTL on real frames (n, h, w, c), or one of (h, w, c); gives logits (n, outputs), or (outputs,).
 
-        Shape and dtype of the answer are those that hls4ml's other backends give. `keep` sets the filters that lazy
-        layers compute, by layer name.
+        Shape and dtype of the answer are those that hls4ml's other backends give. `keep` changes what lazy layers
+        compute, by layer name: a number of filters, or a `Selection`.
         """
         if self.simulator is None:
             raise RuntimeError("the accelerator has not been built: call compile() before predict()")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hls4ml.model.layers import Conv, Conv2D, Dense, MatMul
 from hls4ml.model.optimizer import model_optimizer
 from numpy.typing import NDArray
 
+from hw.control import Changes
 from hw.design import DesignError
 from hw.options import AUTO, LAYER_KNOBS
 from hw.pipeline import BACKEND_NAME, CHECK_PASSES, LOWER_PASSES, WRITE_PASSES
@@ -76,9 +76,7 @@ class PenstockBackend(FPGABackend):
         config = model.config
         model.penstock.compile(Path(config.get_output_dir()), config.get_config_value("Simulator"))
 
-    def predict(
-        self, model: Any, x: NDArray[np.floating], keep: Mapping[str, int] | None = None
-    ) -> NDArray[np.floating]:
+    def predict(self, model: Any, x: NDArray[np.floating], keep: Changes = None) -> NDArray[np.floating]:
         """Run the RTL; see `hw.accelerator.Accelerator.predict`."""
         logits: NDArray[np.floating] = model.penstock.predict(x, keep)
         return logits

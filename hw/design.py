@@ -21,6 +21,7 @@ BoolArray = NDArray[np.bool_]
 MAX_LAYER_BITS = 8  # activations and weights; DESIGN section 3
 MAX_KERNEL = 7
 MAX_SHIFT = 31
+THRESHOLD_BITS = 32  # of the THRESHOLD register, signed
 ACCUMULATOR_LIMIT = 48  # bits; one DSP accumulator, and well inside the 53 that the golden model needs
 
 
@@ -41,6 +42,28 @@ class Source(StrEnum):
     RESIDENT = "resident"  # on chip, in the head stage
     LAZY = "lazy"  # external memory, the predicted filters only
     DENSE = "dense"  # external memory, every filter
+
+
+class Mode(StrEnum):
+    """Which filters a lazy layer computes; pinned ones are always among them."""
+
+    ALL = "all"
+    TOP = "top"  # the `keep` of highest score, ties to the lower index
+    THRESHOLD = "threshold"  # those whose score is above `threshold`
+
+    @property
+    def code(self) -> int:
+        """The value of the MODE register."""
+        return list(Mode).index(self)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a lazy layer's registers MODE, KEEP and THRESHOLD hold; only that which `mode` looks at counts."""
+
+    mode: Mode
+    keep: int = 1
+    threshold: int = 0
 
 
 def signed_bits(low: int, high: int) -> int:
@@ -159,6 +182,8 @@ class Layer:
     taps: BoolArray | None = None
     predictor: LinearPredictor | None = None
     keep: int | None = None  # filters computed per frame at reset; lazy layers only
+    mode: Mode = Mode.TOP  # at reset, as `keep` and `threshold`; lazy layers only
+    threshold: int = 0
     pinned: tuple[int, ...] = ()  # filters computed in every frame, their weights on chip; engine only
     lanes: Lanes | None = None  # head stages only; the engine has its own
 
@@ -218,6 +243,13 @@ class Layer:
     @property
     def lazy(self) -> bool:
         return self.source is Source.LAZY
+
+    @property
+    def selection(self) -> Selection:
+        """What is computed after reset."""
+        if self.keep is None:
+            return Selection(Mode.ALL, self.filters)
+        return Selection(self.mode, self.keep, self.threshold)
 
     @property
     def strength_high(self) -> int:
@@ -290,8 +322,17 @@ class Layer:
             self._refuse(f"pinned filters are {self.pinned}", f"ascending indices from 0 to {self.filters - 1}")
         if self.pinned and self.place is Place.HEAD:
             self._refuse("a head stage has pinned filters", "pinned filters on the engine; a head's are all on chip")
-        if self.keep is not None and not 1 <= self.keep <= self.filters:
-            self._refuse(f"keep is {self.keep}", f"1 to {self.filters} filters")
+        self.verify_selection(self.selection)
+        if not self.lazy and (self.mode, self.threshold) != (Mode.TOP, 0):
+            self._refuse("mode or threshold is given for a layer that is not lazy", "both for lazy layers only")
+
+    def verify_selection(self, selection: Selection) -> None:
+        """Raise `DesignError` unless the layer's registers can hold `selection`."""
+        bound = 1 << (THRESHOLD_BITS - 1)
+        if not 1 <= selection.keep <= self.filters:
+            self._refuse(f"keep is {selection.keep}", f"1 to {self.filters} filters")
+        if not -bound <= selection.threshold < bound:
+            self._refuse(f"threshold is {selection.threshold}", f"{-bound} to {bound - 1}")
 
     def _refuse(self, found: str, accepted: str) -> None:
         raise DesignError(f"layer '{self.name}': {found}; accepted: {accepted}")

@@ -6,11 +6,12 @@ it) and returns a `Simulator`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
+from hw.control import Changes
 from hw.design import BoolArray, Design, IntArray
 
 GROUP = "penstock.simulators"
@@ -35,8 +36,8 @@ class Run(Protocol):
 class Simulator(Protocol):
     """A live accelerator in simulation."""
 
-    def run(self, frames: IntArray, keep: Mapping[str, int] | None = None) -> Run:
-        """Run integer frames (n, c, h, w); `keep` sets the filters that named lazy layers compute."""
+    def run(self, frames: IntArray, keep: Changes = None) -> Run:
+        """Run integer frames (n, c, h, w); `keep` changes what named lazy layers compute."""
 
 
 SimulatorFactory = Callable[[Design, Path], Simulator]

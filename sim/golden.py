@@ -14,19 +14,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from hw.design import BoolArray, Conv, Dense, Design, IntArray, IntFormat, Layer, LinearPredictor
+from hw.control import Changes, Control, UnknownLayerError
+from hw.design import BoolArray, Conv, Dense, Design, IntArray, IntFormat, Layer, LinearPredictor, Mode, Selection
 from hw.image import RecordLayout, layout
 
 CHUNK_VALUES = 1 << 22  # operands unfolded at a time, 8 bytes each
 EXACT_BITS = 53  # every integer of this signed width is a float64
 SINGLE = 1 << 24  # every integer up to this magnitude is a float32
-
-
-class UnknownLayerError(KeyError):
-    """A layer name that the design does not have, or not as a lazy layer."""
-
-    def __str__(self) -> str:  # KeyError would show the sentence in quotes
-        return str(self.args[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,18 +174,31 @@ def choose(ranking: IntArray, keep: int, pinned: Sequence[int] = ()) -> BoolArra
     return chosen
 
 
+def select(ranking: IntArray, selection: Selection, pinned: Sequence[int] = ()) -> BoolArray:
+    """The filters (n, filters) that `selection` takes of `ranking` (n, filters), and those `pinned`."""
+    match selection.mode:
+        case Mode.ALL:
+            return np.ones(ranking.shape, np.bool_)
+        case Mode.TOP:
+            return choose(ranking, selection.keep, pinned)
+        case Mode.THRESHOLD:
+            chosen: BoolArray = ranking > selection.threshold
+            chosen[:, list(pinned)] = True
+            return chosen
+
+
 # -- the network ------------------------------------------------------------------------------------------------------
-def step(layer: Layer, maps: IntArray, keep: int | None = None, record: RecordLayout | None = None) -> LayerTrace:
-    """One layer on `maps` (n, c, h, w). `keep` overrides that of a lazy layer; `record` says what a fetch costs."""
+def step(
+    layer: Layer, maps: IntArray, selection: Selection | None = None, record: RecordLayout | None = None
+) -> LayerTrace:
+    """One layer on `maps` (n, c, h, w). `selection` overrides a lazy layer's; `record` says what a fetch costs."""
     strengths = strength(maps)
     ranking: IntArray | None = None
     chosen: BoolArray = np.ones((len(maps), layer.filters), np.bool_)
     if layer.lazy:
-        keep = layer.keep if keep is None else keep
         assert layer.predictor is not None
-        assert keep is not None
         ranking = scores(layer.predictor, strengths)
-        chosen = choose(ranking, keep, layer.pinned)
+        chosen = select(ranking, selection or layer.selection, layer.pinned)
     fetched = np.zeros(len(maps), np.int64)
     if record is not None:
         fetched = (chosen.sum(axis=1) - len(layer.pinned)) * record.words(strengths > 0) * record.bus_bytes
@@ -202,12 +209,12 @@ def step(layer: Layer, maps: IntArray, keep: int | None = None, record: RecordLa
     return LayerTrace(layer.name, strengths, ranking, chosen, fetched, output)
 
 
-def run(design: Design, frames: NDArray[np.integer], keep: Mapping[str, int] | None = None) -> GoldenRun:
+def run(design: Design, frames: NDArray[np.integer], keep: Changes = None) -> GoldenRun:
     """Answers to `frames` (n, c, h, w), integers in the design's input format, and traces of all layers.
 
-    `keep` overrides the number of filters that lazy layers compute, by layer name. Frames do not influence one
-    another. Raises `ValueError` for frames of a wrong shape, type or range and for a `keep` out of range, and
-    `UnknownLayerError` (a `KeyError`) for a name that is not a lazy layer's.
+    `keep` changes what lazy layers compute, by layer name: a number of filters, or a `Selection`. Frames do not
+    influence one another. Raises `ValueError` for frames of a wrong shape, type or range and for what a register
+    cannot hold, and `UnknownLayerError` (a `KeyError`) for a name that is not a lazy layer's.
     """
     parts = list(stream(design, frames, keep))
     if len(parts) == 1:
@@ -219,47 +226,47 @@ def run(design: Design, frames: NDArray[np.integer], keep: Mapping[str, int] | N
 
 
 def stream(
-    design: Design, frames: NDArray[np.integer], keep: Mapping[str, int] | None = None, chunk: int | None = None
+    design: Design, frames: NDArray[np.integer], keep: Changes = None, chunk: int | None = None
 ) -> Iterator[GoldenRun]:
     """As `run`, but one `GoldenRun` per `chunk` frames (by default as many as keep memory modest)."""
     checked = _checked_frames(design, frames)
-    kept = _checked_keep(design, keep or {})
+    control = Control.of(design, keep)
     if chunk is None:
         chunk = _chunk(design)
     elif chunk < 1:
         raise ValueError(f"chunks of {chunk} frames; accepted: at least 1")
     # No frames at all still give one run, of empty arrays.
-    return (_forward(design, checked[i : i + chunk], kept) for i in range(0, max(1, len(checked)), chunk))
+    return (_forward(design, checked[i : i + chunk], control) for i in range(0, max(1, len(checked)), chunk))
 
 
-def sweep(
-    design: Design, frames: NDArray[np.integer], keeps: Sequence[Mapping[str, int]]
-) -> Iterator[tuple[GoldenRun, ...]]:
+def sweep(design: Design, frames: NDArray[np.integer], keeps: Sequence[Changes]) -> Iterator[tuple[GoldenRun, ...]]:
     """As `stream`, but for each chunk one run per element of `keeps`; layers before the first lazy one run once."""
-    checked, kept = _checked_frames(design, frames), [_checked_keep(design, keep) for keep in keeps]
+    checked, controls = _checked_frames(design, frames), [Control.of(design, keep) for keep in keeps]
     records: tuple[RecordLayout | None, ...] = (None,) * len(design.head) + layout(design)
     lazy = next((i for i, layer in enumerate(design.layers) if layer.lazy), len(design.layers))
     chunk = _chunk(design)
     for start in range(0, len(checked), chunk):
-        common = _walk(design.layers[:lazy], records[:lazy], checked[start : start + chunk].astype(np.int64), {})
+        common = _walk(
+            design.layers[:lazy], records[:lazy], checked[start : start + chunk].astype(np.int64), Control({})
+        )
         maps = common[-1].output if common else checked[start : start + chunk].astype(np.int64)
-        runs = [common + _walk(design.layers[lazy:], records[lazy:], maps, keep) for keep in kept]
+        runs = [common + _walk(design.layers[lazy:], records[lazy:], maps, control) for control in controls]
         yield tuple(_answered(design, traces) for traces in runs)
 
 
-def _forward(design: Design, frames: NDArray[np.integer], keep: Mapping[str, int]) -> GoldenRun:
+def _forward(design: Design, frames: NDArray[np.integer], control: Control) -> GoldenRun:
     """All layers on one chunk of checked frames."""
     records: tuple[RecordLayout | None, ...] = (None,) * len(design.head) + layout(design)
-    return _answered(design, _walk(design.layers, records, frames.astype(np.int64), keep))
+    return _answered(design, _walk(design.layers, records, frames.astype(np.int64), control))
 
 
 def _walk(
-    layers: Sequence[Layer], records: Sequence[RecordLayout | None], maps: IntArray, keep: Mapping[str, int]
+    layers: Sequence[Layer], records: Sequence[RecordLayout | None], maps: IntArray, control: Control
 ) -> tuple[LayerTrace, ...]:
     """Successive layers, the first one on `maps`."""
     traces: list[LayerTrace] = []
     for layer, record in zip(layers, records, strict=True):
-        traces.append(step(layer, maps, keep.get(layer.name), record))
+        traces.append(step(layer, maps, control.selections.get(layer.name), record))
         maps = traces[-1].output
     return tuple(traces)
 
@@ -304,16 +311,3 @@ def _checked_frames(design: Design, frames: NDArray[np.integer]) -> NDArray[np.i
     if frames.size and (frames.min() < low or frames.max() > high):
         raise ValueError(f"frames hold values from {frames.min()} to {frames.max()}; accepted: {low} to {high}")
     return frames
-
-
-def _checked_keep(design: Design, keep: Mapping[str, int]) -> Mapping[str, int]:
-    filters = {layer.name: layer.filters for layer in design.lazy_layers}
-    for name, count in keep.items():
-        if name not in filters:
-            raise UnknownLayerError(
-                f"keep is given for '{name}', which is not a lazy layer of '{design.name}'; "
-                f"lazy layers: {', '.join(filters) or 'none'}"
-            )
-        if not 1 <= count <= filters[name]:
-            raise ValueError(f"layer '{name}': keep is {count}; accepted: 1 to {filters[name]}")
-    return keep

@@ -22,14 +22,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.design import BoolArray, Design, IntArray, Layer
+from hw.control import Changes, Control, ranks
+from hw.design import BoolArray, Design, IntArray, Layer, Selection
 from sim.memory import IMAGE_BASE, FixedLatency, Stalls
 
 # Byte addresses on the control port; the RTL side is made by hw/emit/registers.py from hw/regs/.
 REG_IMAGE_BASE = 0x010
 REG_CONTROL = 0x018
 REG_LAYERS = 0x100
-REG_LAYER_STRIDE = 0x10
+REG_LAYER_STRIDE = 0x20
+REG_KEEP, REG_MODE, REG_THRESHOLD = 0x00, 0x10, 0x14  # of a layer
 
 NO_SCORE = np.iinfo(np.int64).min  # what a score holds that no probe has given
 WATCHDOG_FLOOR = 100_000  # cycles without progress that are always granted
@@ -255,7 +257,7 @@ class VerilatedModel:
     """A live accelerator: RTL, weight image in external memory, and the ports' other ends.
 
     `library` from `build`; `image` is the weight image, placed at `sim.memory.IMAGE_BASE`, and reading outside it is
-    an error. Creating a model resets the RTL, sets the image base and every KEEP register, and enables it. A model
+    an error. Creating a model resets the RTL, sets the image base and every layer's registers, and enables it. A model
     that has raised `SimulationError` cannot be used further.
     """
 
@@ -276,7 +278,7 @@ class VerilatedModel:
         self.design = design
         self._handle: int | None = None
         self._failed = False
-        self._keep = {layer.name: _reset_keep(layer) for layer in design.tail}
+        self._control = Control.of(design)
         self._lib = _load(library)
         config = _Config(
             channels=design.input.channels,
@@ -301,8 +303,8 @@ class VerilatedModel:
         if not self._handle:
             raise SimulationError(self._error())
         self.write_register(REG_IMAGE_BASE, IMAGE_BASE)
-        for index, keep in enumerate(self._keep.values()):
-            self.write_register(REG_LAYERS + index * REG_LAYER_STRIDE, keep)
+        for index, layer in enumerate(design.tail):
+            self._select(index, layer.selection)
         self.write_register(REG_CONTROL, 1)
 
     def __del__(self) -> None:
@@ -324,28 +326,33 @@ class VerilatedModel:
         self._check(self._lib.pen_read(self._live(), address, ctypes.byref(value)))
         return value.value
 
-    def set_keep(self, keep: Mapping[str, int]) -> None:
-        """Let the named lazy layers compute so many filters, from the next frame on; others stay as they are."""
-        indices = {layer.name: (index, layer) for index, layer in enumerate(self.design.tail) if layer.lazy}
-        for name, value in keep.items():
-            if name not in indices:
-                raise ValueError(f"keep: no lazy layer '{name}'; there are: {', '.join(indices) or 'none'}")
-            index, layer = indices[name]
-            if not 1 <= value <= layer.filters:
-                raise ValueError(f"keep of layer '{name}' is {value}; accepted: 1 to {layer.filters} filters")
-            if self._keep[name] != value:
-                self.write_register(REG_LAYERS + index * REG_LAYER_STRIDE, value)
-                self._keep[name] = value
+    def control(self, changes: Changes) -> None:
+        """From the next frame on, let lazy layers compute what the design says with `changes`, by layer name.
 
-    def run(self, frames: IntArray, keep: Mapping[str, int] | None = None) -> RtlRun:
+        Raises `ValueError` for names that are not lazy layers' and for what registers cannot hold.
+        """
+        control = Control.of(self.design, changes)
+        for index, layer in enumerate(self.design.tail):
+            selection = control.selections.get(layer.name)
+            if selection is not None and selection != self._control.selections[layer.name]:
+                self._select(index, selection)
+        self._control = control
+
+    def _select(self, index: int, selection: Selection) -> None:
+        """Write the registers of tail layer `index`."""
+        base = REG_LAYERS + index * REG_LAYER_STRIDE
+        self.write_register(base + REG_MODE, selection.mode.code)
+        self.write_register(base + REG_KEEP, selection.keep)
+        self.write_register(base + REG_THRESHOLD, selection.threshold & 0xFFFF_FFFF)
+
+    def run(self, frames: IntArray, keep: Changes = None) -> RtlRun:
         """Send integer `frames` (n, c, h, w) one behind the other and wait for all answers.
 
-        `keep` sets the filters that lazy layers compute; those it does not name, or all, go back to the design's.
+        `keep` sets what lazy layers compute; those it does not name, or all, go back to the design's.
         Raises `ValueError` for frames that the input format cannot hold, `SimulationError` where the RTL fails.
         """
         pixels = self._pixels(frames)
-        lazy = {layer.name: _reset_keep(layer) for layer in self.design.lazy_layers}
-        self.set_keep({**lazy, **(keep or {})})
+        self.control(keep)
         n, tail = len(frames), self.design.tail
         inputs, filters = sum(x.input.channels for x in tail), sum(x.filters for x in tail)
         arrays: dict[str, IntArray] = {
@@ -390,7 +397,7 @@ class VerilatedModel:
             scores, chosen = arrays["scores"][:, own], arrays["chosen"][:, own]
             first_input += layer.input.channels
             first_filter += layer.filters
-            ranked = layer.lazy and len(layer.pinned) < self._keep[layer.name] < layer.filters
+            ranked = layer.lazy and ranks(layer, self._control.selections[layer.name])
             if ranked:
                 self._complete(layer, scores != NO_SCORE, "scores")
             if not layer.lazy:
@@ -434,11 +441,6 @@ class VerilatedModel:
     def _error(self) -> str:
         text: bytes = self._lib.pen_error(self._handle)
         return text.decode(errors="replace").strip()
-
-
-def _reset_keep(layer: Layer) -> int:
-    """Filters that `layer` computes unless told otherwise."""
-    return layer.filters if layer.keep is None else layer.keep
 
 
 def _watchdog(design: Design, memory: FixedLatency, stalls: Stalls) -> int:

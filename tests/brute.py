@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hw.design import Design, Engine, IntArray, Layer
+from hw.design import Design, Engine, IntArray, Layer, Selection
 
 Map = list[list[list[int]]]  # channel, row, column
 
@@ -36,7 +36,7 @@ class Records:
 
 
 def run_frame(
-    design: Design, image: bytes, frame: IntArray, keep: Mapping[str, int] | None = None
+    design: Design, image: bytes, frame: IntArray, selections: Mapping[str, Selection] | None = None
 ) -> tuple[list[int], list[LayerResult]]:
     """Answer to one frame (c, h, w), and what each layer did."""
     maps: Map = frame.tolist()
@@ -46,7 +46,7 @@ def run_frame(
     for layer in design.layers:
         tail = layer.place == "engine"
         records = Records(image, base, design.engine, first)
-        results.append(_run_layer(layer, maps, (keep or {}).get(layer.name, layer.keep), records))
+        results.append(_run_layer(layer, maps, (selections or {}).get(layer.name, layer.selection), records))
         maps = results[-1].output
         if tail:
             first = layer.pinned
@@ -79,7 +79,7 @@ def needed_words(layer: Layer, bus: int, present: set[int], gap: int = 0, first:
     return words
 
 
-def _run_layer(layer: Layer, maps: Map, keep: int | None, records: Records) -> LayerResult:
+def _run_layer(layer: Layer, maps: Map, selection: Selection, records: Records) -> LayerResult:
     bus = records.engine.bus_bytes
     strengths = [sum(abs(value) for row in channel for value in row) for channel in maps]
     present = {channel for channel, value in enumerate(strengths) if value}
@@ -91,8 +91,11 @@ def _run_layer(layer: Layer, maps: Map, keep: int | None, records: Records) -> L
             int(layer.predictor.bias[j]) + sum(s * int(layer.predictor.weights[c, j]) for c, s in enumerate(strengths))
             for j in range(layer.filters)
         ]
-        ranked = sorted(chosen, key=lambda j: (j not in layer.pinned, -scores[j], j))
-        chosen = sorted(ranked[: max(keep, len(layer.pinned))])
+        if selection.mode == "top":
+            ranked = sorted(chosen, key=lambda j: (j not in layer.pinned, -scores[j], j))
+            chosen = sorted(ranked[: max(selection.keep, len(layer.pinned))])
+        elif selection.mode == "threshold":
+            chosen = [j for j in chosen if j in layer.pinned or scores[j] > selection.threshold]
     fetched = layer.place == "engine"
     words = needed_words(layer, bus, present, records.engine.gap_words, records.first) if fetched else set()
     rows, columns = layer.grid

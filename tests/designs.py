@@ -13,6 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from hw.design import (
+    THRESHOLD_BITS,
     BoolArray,
     Conv,
     Dense,
@@ -25,6 +26,7 @@ from hw.design import (
     Layer,
     LinearPredictor,
     MapShape,
+    Mode,
     Place,
     Source,
 )
@@ -179,12 +181,15 @@ def _try_random_design(rng: np.random.Generator, name: str) -> Design:
         gap_words=int(transport.choice([0, 1, 4])),
         join_words=int(transport.choice([0, 1, 64])),
     )
+    choices = np.random.default_rng(crc32(f"{name} choices".encode()))  # apart too
     maps = _frames(shape, number, CALIBRATION_FRAMES, rng)
     layers: list[Layer] = []
     current, current_format = shape, number
     places = [Place.HEAD] * int(rng.integers(0, 4)) + [Place.ENGINE] * int(rng.choice(4, p=[0.1, 0.3, 0.35, 0.25]))
     for index, place in enumerate(places):
         layer = calibrated(_random_layer(rng, f"layer{index}", current, current_format, place), maps, rng)
+        if layer.lazy:
+            layer = _random_mode(choices, layer, golden.strength(maps))
         layers.append(layer)
         current, current_format = layer.output, layer.output_format
         maps = golden.step(layer, maps).output
@@ -307,6 +312,20 @@ def _maybe_lazy(rng: np.random.Generator, layer: Layer, probability: float) -> L
         return layer
     keep = int(rng.integers(1, layer.filters + 1))
     return replace(layer, source=Source.LAZY, predictor=random_predictor(rng, layer), keep=keep)
+
+
+def _random_mode(rng: np.random.Generator, layer: Layer, strengths: IntArray) -> Layer:
+    """The lazy `layer` with any mode, most often top-k, and with a score of `strengths` (n, channels) as threshold."""
+    mode = list(Mode)[int(rng.choice(3, p=[0.1, 0.6, 0.3]))]
+    return replace(layer, mode=mode, threshold=random_threshold(rng, layer, strengths))
+
+
+def random_threshold(rng: np.random.Generator, layer: Layer, strengths: IntArray) -> int:
+    """A score of the lazy `layer` on `strengths` (n, channels), more often in the middle than at the ends."""
+    assert layer.predictor is not None
+    scores = np.sort(golden.scores(layer.predictor, strengths), axis=None)
+    bound = 1 << (THRESHOLD_BITS - 1)
+    return int(np.clip(scores[int(rng.beta(2, 2) * scores.size)], -bound, bound - 1))
 
 
 # -- the default recipe's network -------------------------------------------------------------------------------------

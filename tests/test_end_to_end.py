@@ -58,7 +58,7 @@ def test_rtl_equals_golden(digits: Digits, percent: int) -> None:
 
 def test_32_images_in_cocotb_with_stalls(digits: Digits) -> None:
     """Held-out images through the ports of cocotbext-axi; random stalls on every channel, random memory latency."""
-    run_accelerator(digits.flow.design, digits.flow.workspace.folder, "recipe", digits.flow.test_frames[:32])
+    run_accelerator(digits.flow.design, digits.flow.workspace.folder, "recipe", digits.flow.test_frames[:40])
 
 
 @pytest.mark.parametrize("percent", SHARES)

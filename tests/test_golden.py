@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from hw import image
-from hw.design import Conv, Dense, Design, IntFormat, Layer, MapShape, Place, Source
+from hw.design import Conv, Dense, Design, IntFormat, Layer, MapShape, Mode, Place, Source
 from sim import golden
 from tests import brute
 from tests.designs import LOGITS, MAX_CYCLES, digits_like, random_design, random_frames
@@ -68,9 +68,12 @@ def _in_torch(design: Design, frames: np.ndarray) -> tuple[torch.Tensor, list[to
             strengths = x.abs().sum((2, 3))
             scores = strengths @ torch.tensor(layer.predictor.weights).double() + torch.tensor(layer.predictor.bias)
             scores[:, list(layer.pinned)] = torch.inf
-            keep = max(layer.keep, len(layer.pinned))
-            order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :keep]
-            mask = torch.zeros_like(mask).scatter(1, order, 1.0)
+            if layer.mode is Mode.TOP:
+                keep = max(layer.keep, len(layer.pinned))
+                order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :keep]
+                mask = torch.zeros_like(mask).scatter(1, order, 1.0)
+            elif layer.mode is Mode.THRESHOLD:
+                mask = torch.where(scores > layer.threshold, 1.0, 0.0)
         weights = torch.tensor(layer.weights).double()
         if isinstance(layer, Conv):
             top, bottom, left, right = layer.padding
@@ -119,7 +122,8 @@ def test_keeping_all_filters_equals_the_dense_network(seed: int) -> None:
 
 
 def _without_laziness(design: Design) -> Design:
-    tail = (replace(x, source=Source.DENSE, predictor=None, keep=None) if x.lazy else x for x in design.tail)
+    dense = {"source": Source.DENSE, "predictor": None, "keep": None, "mode": Mode.TOP, "threshold": 0}
+    tail = (replace(x, **dense) if x.lazy else x for x in design.tail)
     return replace(design, tail=tuple(tail))
 
 

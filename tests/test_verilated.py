@@ -165,9 +165,9 @@ def test_bad_arguments_are_named() -> None:
         model.run(SMALL.frames(1) - 129 - int(SMALL.frames(1).min()))
     with pytest.raises(ValueError, match=r"frames are \(1, 3, 2, 2\)"):
         model.run(SMALL.frames(1)[:, :, :, :2])
-    with pytest.raises(ValueError, match=r"no lazy layer 'dense'; there are: lazy"):
+    with pytest.raises(ValueError, match=r"'dense', which is not a lazy layer of 'standin'; lazy layers: lazy"):
         model.run(SMALL.frames(1), {"dense": 1})
-    with pytest.raises(ValueError, match=r"keep of layer 'lazy' is 6; accepted: 1 to 5"):
+    with pytest.raises(ValueError, match=r"layer 'lazy': keep is 6; accepted: 1 to 5"):
         model.run(SMALL.frames(1), {"lazy": 6})
     with pytest.raises(ValueError, match=r"multiple of the bus's 4 bytes"):
         SMALL.model(image=b"x" * 65)

@@ -18,7 +18,7 @@ from hw.design import Design, DesignError
 VERSION = 1  # of the register map
 ADDRESS_BITS = 12
 LAYERS_AT = 0x100
-LAYER_STRIDE = 0x10
+LAYER_STRIDE = 0x20
 LAYERS_MAX = ((1 << ADDRESS_BITS) - LAYERS_AT) // LAYER_STRIDE
 FILTERS_MAX = (1 << 16) - 1  # what KEEP can say
 
@@ -31,6 +31,8 @@ class LayerRegisters:
     address: int
     filters: int
     keep: int
+    mode: int
+    threshold: int  # as an unsigned number
 
 
 def registers(design: Design) -> dict[str, str]:
@@ -87,7 +89,9 @@ def _render(template: str, design: Design) -> str:
                 name="".join(c if c.isprintable() and c not in '"\\' else "_" for c in layer.name),  # inside quotes
                 address=LAYERS_AT + index * LAYER_STRIDE,
                 filters=layer.filters,
-                keep=layer.filters if layer.keep is None else layer.keep,
+                keep=layer.selection.keep,
+                mode=layer.selection.mode.code,
+                threshold=layer.selection.threshold & 0xFFFF_FFFF,
             )
             for index, layer in enumerate(design.tail)
         ],

@@ -1,13 +1,14 @@
 // The shared engine: runs the layers of the tail one after another on one multiplier array, as a layer program says.
 //
-// Per frame, for every step (layer) of the program: the filters to compute are chosen (lazy: the `keep_i` best of the
-// predicted scores; dense: all), fetched in groups of `Filters` lanes through the read port, and computed while the next
+// Per frame, for every step (layer) of the program: the filters to compute are chosen (lazy: by `mode_i` all, the `keep_i`
+// best of the predicted scores, or those above `threshold_i`; dense: all), fetched in groups of `Filters` lanes through the read port, and computed while the next
 // group is fetched. As a group's channels finish, their strengths go into the next layer's scores and list of present
 // channels. Layer outputs go to one of two regions of the map memory in turn; the last layer's sums leave as logits.
 //
 // Frames come as a row stream into a double buffer, so the next frame is taken in while one is computed. `enable_i` low
 // keeps further frames from starting. Logits leave in order, `logit_last_o` with a frame's last, `logit_bad_o` when a bus
-// error was seen since the frame started, and for good after `frame_error_i`. `keep_i` of a layer is read when the layer starts; 0 computes no filter, and
+// error was seen since the frame started, and for good after `frame_error_i`. `mode_i` (0: all, 1: the best, 2 or 3: above a
+// threshold), `keep_i` and `threshold_i` of a layer are read when the layer starts; a `keep_i` of 0 computes no filter, and
 // more than there are means all.
 //
 // A layer's pinned filters are computed first, in every frame, from weights on chip: behind their compute the others are
@@ -66,7 +67,9 @@ module pen_engine #(
   input  logic                       rst_ni,
   input  logic                       enable_i,
   input  logic [31:0]                image_base_i,
+  input  logic [Steps-1:0][1:0]      mode_i,
   input  logic [Steps-1:0][15:0]     keep_i,
+  input  logic [Steps-1:0][31:0]     threshold_i,
   input  logic                       frame_error_i,  // input frames have lost their places: all answers are bad from here on
   output logic                       busy_o,
   output logic                       bus_error_o,
@@ -214,7 +217,7 @@ module pen_engine #(
   logic                    swap, start;
   logic [IndexBits-1:0]    count, count_q;
   logic                    select_all, select_run, select_idle, predict_idle;
-  logic                    layer_end, open_q;  // open_q: groups of this layer are still to come or in use
+  logic                    layer_end, open;  // open: groups of this layer are still to come or in use
   logic                    last_step;
 
   assign last_step = step_q.raw;
@@ -441,6 +444,8 @@ module pen_engine #(
     .start_i(select_run),
     .filters_i(step_q.filters),
     .keep_i(count - step_q.pinned),
+    .above_i(above),
+    .threshold_i(threshold),
     .last_word_i(step_q.last_score_word),
     .idle_o(select_idle),
     .score_read_o(score_read),
@@ -456,10 +461,22 @@ module pen_engine #(
 
   // Filters to compute: the pinned ones and then those selected, or all of them, pinned ones first.
   logic [15:0] keep;
+  logic        above;
+  logic signed [31:0]          level;
+  logic signed [ScoreBits-1:0] threshold;
   assign keep = keep_i[current_q];
-  assign select_all = !step_q.lazy || (keep >= 16'(step_q.filters));
+  assign above = mode_i[current_q][1];
+  assign select_all = !step_q.lazy || (mode_i[current_q] == 2'd0) || (!above && (keep >= 16'(step_q.filters)));
   assign few = keep < 16'(step_q.pinned);
-  assign count = select_all ? step_q.filters : (few ? step_q.pinned : IndexBits'(keep));
+  // Above a threshold: not known before the end of the selection, so at most all.
+  assign count = (select_all || above) ? step_q.filters : (few ? step_q.pinned : IndexBits'(keep));
+  assign level = threshold_i[current_q];
+  if (ScoreBits < 32) begin : gen_threshold  // no score is lower than -High, so limiting the threshold changes nothing
+    localparam logic signed [31:0] High = (32'sd1 << (ScoreBits - 1)) - 32'sd1;
+    assign threshold = (level > High) ? ScoreBits'(High) : (level < -High) ? ScoreBits'(~High) : ScoreBits'(level);
+  end else begin : gen_wide_threshold
+    assign threshold = ScoreBits'(level);
+  end
   assign select_run = start && !select_all && (count != step_q.pinned);
   assign push_valid = (listed_left_q != '0) ? listed_valid_q : selected_valid;
   assign push = (listed_left_q != '0) ? listed : selected;
@@ -507,7 +524,10 @@ module pen_engine #(
 
   logic                 chosen_valid, chosen_ready;
   logic [IndexBits-1:0] chosen;
+  logic                 chosen_end;
   logic [$clog2(MaxFilters+1)-1:0] unused_chosen_level;
+
+  assign chosen_end = select_idle && (listed_left_q == '0) && !chosen_valid;
 
   // Holds a whole layer's choice, so that the scores are free for the next layer as soon as the selection is done.
   pen_fifo #(
@@ -534,7 +554,7 @@ module pen_engine #(
   logic                   bank_half;
   logic [LaneBits-1:0]    bank_lane;
   logic [RecordBits-1:0]  bank_word;
-  logic                   group_valid, group_half, group_take, drain_half, beat_last_group;
+  logic                   group_valid, group_half, group_take, drain_half;
   logic [LaneBits-1:0]    group_last_lane;
   logic [Filters-1:0][AccBits-1:0] bias;
   logic [Filters-1:0][4:0]         shift;
@@ -573,6 +593,8 @@ module pen_engine #(
     .chosen_valid_i(chosen_valid),
     .chosen_ready_o(chosen_ready),
     .chosen_i(chosen),
+    .end_i(chosen_end),
+    .open_o(open),
     .cmd_valid_o(cmd_valid),
     .cmd_ready_i(cmd_ready),
     .cmd_addr_o(cmd_addr),
@@ -596,8 +618,7 @@ module pen_engine #(
     .beat_half_i(beat_half_q),
     .beat_lane_i(beat_lane),
     .beat_filter_o(beat_filter),
-    .beat_map_o(beat_map),
-    .beat_last_group_o(beat_last_group)
+    .beat_map_o(beat_map)
   );
 
   pen_axi_read #(
@@ -765,7 +786,7 @@ module pen_engine #(
   assign build_start = (state_q == Load && settle_q == 2'd1) || (state_q == Run && !building_q && !last_step && select_idle && predict_idle);
   assign swap = state_q == Swap;
   assign start = state_q == Start;
-  assign layer_end = (state_q == Run) && !open_q && events_idle && (last_step || (building_q && predict_idle))
+  assign layer_end = (state_q == Run) && !open && events_idle && (last_step || (building_q && predict_idle))
                      && select_idle && (listed_left_q == '0);
   assign frame_done = layer_end && last_step;
   assign frame_done_o = frame_done;
@@ -778,10 +799,10 @@ module pen_engine #(
     if (settle_q != '0) settle_q <= settle_q - 1'b1;
     if (group_done) begin
       beat_half_q <= !beat_half_q;
-      if (beat_last_group) open_q <= 1'b0;
       settle_q <= 2'd3;
     end
     if (build_start) building_q <= 1'b1;
+    if (push_valid && push_ready) count_q <= count_q + 1'b1;
     replay_valid_q <= 1'b0;
     unique case (state_q)
       Idle: begin
@@ -816,8 +837,7 @@ module pen_engine #(
         state_q <= Start;
       end
       Start: begin
-        count_q <= count;
-        open_q <= count != '0;
+        count_q <= '0;
         settle_q <= 2'd3;
         state_q <= Run;
       end
@@ -835,7 +855,6 @@ module pen_engine #(
       building_q <= 1'b0;
       replay_valid_q <= 1'b0;
       beat_half_q <= 1'b0;
-      open_q <= 1'b0;
       bad_q <= 1'b0;
       lost_q <= 1'b0;
     end

@@ -11,9 +11,10 @@
 // fetch. `group_weight_o` tells where the group's weights begin, in the bank's half or, with the top bit, in its table of
 // pinned weights from row `pinned_row_i` on.
 //
-// `start_i` begins a layer of `count_i` chosen filters (0 is allowed: no group comes). `words_o` counts the bus words
-// asked for since then. It comes only when every group of the layer before is done; the layer's inputs are stable until
-// then. Data beats carry the tag {half, lane, word} of their command and follow each other in order. Reset forgets all
+// `start_i` begins a layer of `count_i` chosen filters (0 is allowed: no group comes), or of fewer: `end_i` says that no
+// filter comes any more, after those that are offered. `open_o` shows from then on that groups of the layer are still to
+// come or in use. `words_o` counts the bus words asked for since the start. It comes only when every group of the layer
+// before is done; the layer's inputs are stable until then. Data beats carry the tag {half, lane, word} of their command and follow each other in order. Reset forgets all
 // commands: no data of theirs may come afterwards.
 module pen_fetch #(
   parameter int unsigned Filters     = 4,
@@ -57,6 +58,8 @@ module pen_fetch #(
   input  logic                            chosen_valid_i,
   output logic                            chosen_ready_o,
   input  logic [IndexBits-1:0]            chosen_i,
+  input  logic                            end_i,
+  output logic                            open_o,
   // Read master
   output logic                            cmd_valid_o,
   input  logic                            cmd_ready_i,
@@ -84,8 +87,7 @@ module pen_fetch #(
   input  logic                            beat_half_i,
   input  logic [LaneBits-1:0]             beat_lane_i,
   output logic [IndexBits-1:0]            beat_filter_o,
-  output logic [WordBits-1:0]             beat_map_o,
-  output logic                            beat_last_group_o  // of the layer
+  output logic [WordBits-1:0]             beat_map_o
 );
 
   if (RecordWords < 1 || (RecordWords & (RecordWords - 1)) != 0) begin : gen_bad_words
@@ -114,7 +116,6 @@ module pen_fetch #(
   logic [IndexBits-1:0] left_q;                // filters of the layer that have not been given a lane
   logic [LaneBits-1:0]  lane_q;
   logic [1:0][LaneBits-1:0] last_lane_q;
-  logic [1:0]           last_group_q;
   logic [IndexBits-1:0] filter_q, run_q;
   logic [IndexBits-1:0] pinned_left_q;         // filters of the stream that are still to come and pinned
   logic                 pinned_q;              // the current filter is
@@ -165,6 +166,13 @@ module pen_fetch #(
           pinned_q <= pinned_left_q != '0;
           if (pinned_left_q != '0) pinned_left_q <= pinned_left_q - 1'b1;
           state_q <= Look;
+        end else if (end_i && (left_q != '0)) begin
+          left_q <= '0;
+          if (lane_q != '0) begin
+            lane_q <= '0;
+            issued_q[fill_q] <= 1'b1;
+            fill_q <= !fill_q;
+          end
         end
       end
       Look: begin
@@ -181,7 +189,6 @@ module pen_fetch #(
         last_lane_q[fill_q] <= lane_q;
         weight_q[fill_q] <= pinned_q ? {1'b1, (WeightBits - 1)'(row_q)}
                                      : (WeightBits'(fill_q) << (ByteBits - 1));
-        last_group_q[fill_q] <= left_q == '0;
         state_q <= Run;
       end
       Run: begin
@@ -258,7 +265,7 @@ module pen_fetch #(
   assign shift_o = shift_q[drain_half_i];
   assign beat_filter_o = index_q[beat_half_i][beat_lane_i];
   assign beat_map_o = map_q[beat_half_i][beat_lane_i];
-  assign beat_last_group_o = last_group_q[beat_half_i];
+  assign open_o = (left_q != '0) || (occupied_q != '0);
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin

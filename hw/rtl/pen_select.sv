@@ -1,15 +1,18 @@
-// The k largest of a layer's scores, ties to the lower index, as a stream of filter indices in ascending order.
+// The k largest of a layer's scores, ties to the lower index, or all above a threshold, as a stream of filter indices in
+// ascending order.
 //
 // The k-th largest score is found digit by digit from the top (4 bits at a time): a pass over the scores counts how many
 // of those that match the digits so far are at least 1, 2, .. 15 in the next one. After the last digit the threshold is
-// known and how many scores equal to it are still wanted; a last pass emits the filters.
+// known and how many scores equal to it are still wanted; a last pass emits the filters. With `above_i` the threshold is
+// given, and only the last pass is made: for scores greater than `threshold_i`, of which there may be none.
 //
 // Scores are read in words of `Lanes` (`score_i` one cycle after `score_read_o`). Cycles after the one of `start_i`:
-// words + 3 for each of ceil(ScoreBits / 4) digits, then for each word 3 and one per chosen filter, at least 4, as long
-// as the stream is taken.
+// words + 3 for each of ceil(ScoreBits / 4) digits (none of that with `above_i`), then for each word 3 and one per chosen
+// filter, at least 4, as long as the stream is taken.
 // Scores with their `barred_i` bit set are not there: filters that are computed in any case.
-// `start_i` while idle, with 1 <= keep_i < filters_i (who wants all needs no selection). `keep_i` is read then;
-// `filters_i` and `last_word_i` must be stable until idle. Lanes behind the last filter may hold anything.
+// `start_i` while idle, with 1 <= keep_i < filters_i (who wants all needs no selection) or with `above_i`. `keep_i`,
+// `above_i` and `threshold_i` are read then; `filters_i` and `last_word_i` must be stable until idle. Lanes behind the last
+// filter may hold anything.
 module pen_select #(
   parameter int unsigned Lanes     = 8,
   parameter int unsigned MaxWords  = 8,
@@ -22,6 +25,8 @@ module pen_select #(
   input  logic                            start_i,
   input  logic [IndexBits-1:0]            filters_i,
   input  logic [IndexBits-1:0]            keep_i,
+  input  logic                            above_i,
+  input  logic signed [ScoreBits-1:0]     threshold_i,
   input  logic [WordBits-1:0]             last_word_i,
   output logic                            idle_o,
   output logic                            score_read_o,
@@ -56,14 +61,17 @@ module pen_select #(
   logic [DigitBits-1:0] digit_q;      // being decided, from the top one (Digits - 1) down to 0
   logic [KeyBits-1:0]   threshold_q;  // digits decided so far, zeros below
   logic [IndexBits-1:0] wanted_q;     // of the scores that match the digits so far
+  logic                 above_q;
   logic [15:1][IndexBits-1:0] at_least_q;
 
   // Scores as unsigned keys of whole digits.
+  logic [KeyBits-1:0]            sign;
   logic [Lanes-1:0][KeyBits-1:0] key;
   logic [Lanes-1:0]              exists;
+  assign sign = KeyBits'(1) << (KeyBits - 1);
   always_comb begin
     for (int unsigned l = 0; l < Lanes; l++) begin
-      key[l] = KeyBits'(signed'(score_i[l])) ^ (KeyBits'(1) << (KeyBits - 1));
+      key[l] = KeyBits'(signed'(score_i[l])) ^ sign;
       exists[l] = ((32'(seen_word_q) * Lanes + l) < 32'(filters_i)) && !barred_i[l];
     end
   end
@@ -130,7 +138,8 @@ module pen_select #(
   assign score_read_o = (state_q == Count) || (state_q == Read);
   assign score_word_o = word_q;
   assign score_seen_word_o = seen_word_q;
-  assign first_pass_o = seen_q && (state_q inside {Count, Settle}) && (digit_q == DigitBits'(Digits - 1));
+  assign first_pass_o = seen_q && (above_q ? (state_q == Compare)
+                                           : ((state_q inside {Count, Settle}) && (digit_q == DigitBits'(Digits - 1))));
 
   always_ff @(posedge clk_i) begin
     seen_q <= score_read_o;
@@ -178,11 +187,12 @@ module pen_select #(
       end
       default: begin
         if (start_i) begin
-          state_q <= Count;
+          state_q <= above_i ? Read : Count;
           word_q <= '0;
           digit_q <= DigitBits'(Digits - 1);
-          threshold_q <= '0;
-          wanted_q <= keep_i;
+          above_q <= above_i;
+          threshold_q <= above_i ? (KeyBits'(threshold_i) ^ sign) : '0;
+          wanted_q <= above_i ? '0 : keep_i;
           at_least_q <= '0;
         end
       end
@@ -197,7 +207,7 @@ module pen_select #(
   always_ff @(posedge clk_i) begin
     if (rst_ni && start_i) begin
       assert (idle_o) else $error("%m: started while selecting");
-      assert ((keep_i != '0) && (keep_i < filters_i)) else $error("%m: keeps %0d of %0d", keep_i, filters_i);
+      assert (above_i || ((keep_i != '0) && (keep_i < filters_i))) else $error("%m: keeps %0d of %0d", keep_i, filters_i);
     end
   end
 `endif

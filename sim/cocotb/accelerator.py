@@ -1,7 +1,7 @@
 """Bench of a whole emitted accelerator with probes: streams and control port by cocotbext-axi, weights from a memory.
 
 The design comes pickled in the file that PEN_DESIGN names, the weight image in PEN_IMAGE, and real frames, where there
-are some, as array `frames` of the .npz file PEN_FRAMES: four times as many as a turn takes.
+are some, as array `frames` of the .npz file PEN_FRAMES: five times as many as a turn takes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import random
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
-from hw.design import Design, IntArray
+from hw.control import Changes, Control
+from hw.design import Design, IntArray, Mode, Selection
 from sim import golden
 from sim.cocotb.bench import PERIOD_NS, AxiReadMemory, CycleCounter, cycles, pauses, reset, start
 from sim.cocotb.probes import Probes
@@ -29,7 +29,8 @@ WAIT = 40_000  # cycles after which a frame is given up
 
 # Registers, as docs and driver have them.
 IMAGE_BASE, CONTROL, STATUS, FRAMES, CYCLES, BYTES = 0x010, 0x018, 0x01C, 0x020, 0x024, 0x028
-LAYERS, LAYER_STRIDE, KEEP, CHOSEN, LAYER_CYCLES, LAYER_BYTES = 0x100, 0x10, 0x0, 0x4, 0x8, 0xC
+LAYERS, LAYER_STRIDE, KEEP, CHOSEN, LAYER_CYCLES, LAYER_BYTES = 0x100, 0x20, 0x0, 0x4, 0x8, 0xC
+MODE, THRESHOLD = 0x10, 0x14
 BUSY, BUS_ERROR = 1, 2
 
 
@@ -66,11 +67,15 @@ class Testbench:
         await self.control.write_dword(IMAGE_BASE, BASE)
         await self.control.write_dword(CONTROL, 1)
 
-    async def set_keep(self, keep: Mapping[str, int]) -> None:
-        """Write the KEEP registers of the layers named."""
+    async def select(self, changes: Changes) -> None:
+        """Write MODE, KEEP and THRESHOLD of all lazy layers: the design's with `changes`."""
+        control = Control.of(self.design, changes)
         for index, layer in enumerate(self.design.tail):
-            if layer.name in keep:
-                await self.control.write_dword(LAYERS + index * LAYER_STRIDE + KEEP, keep[layer.name])
+            if layer.lazy:
+                selection, base = control.selections[layer.name], LAYERS + index * LAYER_STRIDE
+                await self.control.write_dword(base + MODE, selection.mode.code)
+                await self.control.write_dword(base + KEEP, selection.keep)
+                await self.control.write_dword(base + THRESHOLD, selection.threshold & 0xFFFF_FFFF)
 
     async def read(self, address: int) -> int:
         """A register."""
@@ -103,7 +108,7 @@ class Testbench:
         values = [value - (value >> (bits - 1) << bits) for value in frame.tdata]
         return values, [bool(user) for user in frame.tuser]
 
-    async def check(self, first: int, frames: IntArray, keep: Mapping[str, int] | None = None) -> golden.GoldenRun:
+    async def check(self, first: int, frames: IntArray, keep: Changes = None) -> golden.GoldenRun:
         """Answers and probes of `frames`, numbered from `first` since reset, are the golden model's."""
         run = golden.run(self.design, frames, keep)
         for index in range(len(frames)):
@@ -112,7 +117,8 @@ class Testbench:
             assert not any(bad), f"frame {first + index} is marked"
             while len(self.probes.frames) <= first + index:  # the counters' strobe may come after the last logit
                 await RisingEdge(self.dut.clk_i)
-            self.probes.check(first + index, list(run.layers[len(self.design.head) :]), index)
+            control = Control.of(self.design, keep)
+            self.probes.check(first + index, list(run.layers[len(self.design.head) :]), index, control)
         return run
 
     def bus_bytes(self) -> int:
@@ -125,14 +131,17 @@ class Testbench:
         assert self.sink.empty()
         assert self.source.empty()
 
-    def sweep(self) -> list[dict[str, int]]:
-        """Values for the KEEP registers: the design's, random ones, the fewest, all."""
+    def sweep(self) -> list[dict[str, Selection | int]]:
+        """Values for the layers' registers: the design's, a random k, the fewest, all, and a score as threshold."""
         lazy = self.design.lazy_layers
+        run = golden.run(self.design, self.frames(8, seed=0))
+        scores = {trace.name: trace.scores.ravel().tolist() for trace in run.layers if trace.scores is not None}
         return [
-            {layer.name: layer.keep or layer.filters for layer in lazy},
+            {},
             {layer.name: self.rng.randint(1, layer.filters) for layer in lazy},
             {layer.name: 1 for layer in lazy},
-            {layer.name: layer.filters for layer in lazy},
+            {layer.name: Selection(Mode.THRESHOLD, 1, self.rng.choice(scores[layer.name])) for layer in lazy},
+            {layer.name: Selection(Mode.ALL) for layer in lazy},
         ]
 
 
@@ -148,13 +157,13 @@ async def _start(dut: Any) -> None:
 @cocotb.test()
 @cocotb.parametrize(pause=[0.0, 0.3])
 async def answers_are_the_golden_models(dut: Any, pause: float) -> None:
-    """32 frames; KEEP changes after every eight. Stalls on every channel and a memory of random latency, or neither."""
+    """40 frames; registers change after every eight. Stalls everywhere and a memory of random latency, or neither."""
     await _start(dut)
     bench = Testbench(dut, 1, pause, latency=(1, 60) if pause else (10, 10))
     await bench.enable()
     fetched = 0
     for turn, keep in enumerate(bench.sweep()):
-        await bench.set_keep(keep)
+        await bench.select(keep)
         frames = bench.frames(8, seed=turn)
         await bench.send(frames)
         run = await bench.check(8 * turn, frames, keep)
@@ -246,7 +255,7 @@ async def reset_in_mid_frame_starts_afresh(dut: Any) -> None:
     await _start(dut)
     bench = Testbench(dut, 5)
     await bench.enable()
-    await bench.set_keep({layer.name: 1 for layer in bench.design.lazy_layers})
+    await bench.select({layer.name: 1 for layer in bench.design.lazy_layers})
     await bench.send(bench.frames(1, seed=12))
     for _ in range(700):
         await FallingEdge(dut.clk_i)

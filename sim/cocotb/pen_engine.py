@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from hw import image
-from hw.design import Dense, Design, Engine, IntArray, IntFormat, Lanes, LinearPredictor, Place, Source
+from hw.control import Control
+from hw.design import Dense, Design, Engine, IntArray, IntFormat, Lanes, LinearPredictor, Mode, Place, Selection, Source
 from hw.emit.program import Program
 from sim import golden
 from sim.cocotb.bench import AxiReadMemory, CycleCounter, StreamDriver, StreamMonitor, cycles, pauses, reset, start
@@ -125,7 +126,7 @@ class Testbench:
         self.monitor = StreamMonitor(*stream, self._logit, pauses(pause, 14))
         dut.image_base_i.value = BASE
         dut.enable_i.value = 1
-        self.set_keep({})
+        self.select({})
 
     def stop(self) -> None:
         """Let go of all signals; for resets."""
@@ -140,10 +141,13 @@ class Testbench:
             self.answers.append(self._answer)
             self._answer = []
 
-    def set_keep(self, keep: Mapping[str, int]) -> None:
-        """Drive the KEEP values: those named, of the others the design's."""
-        values = [keep.get(x.name, x.filters if x.keep is None else x.keep) for x in self.design.tail]
-        self.dut.keep_i.value = join(values, 16)
+    def select(self, changes: Mapping[str, Selection]) -> None:
+        """Drive the registers' values: those named, of the others the design's."""
+        self.control = Control({x.name: changes.get(x.name, x.selection) for x in self.design.lazy_layers})
+        values = [self.control.selections.get(x.name, x.selection) for x in self.design.tail]
+        self.dut.mode_i.value = join([value.mode.code for value in values], 2)
+        self.dut.keep_i.value = join([value.keep for value in values], 16)
+        self.dut.threshold_i.value = join([value.threshold for value in values], 32)
 
     def frames(self, count: int, seed: int = 1) -> IntArray:
         """Random frames (count, c, h, w); of every third one some channels are absent."""
@@ -169,17 +173,26 @@ class Testbench:
             await RisingEdge(self.dut.clk_i)
         raise AssertionError(f"{len(self.answers)} of {frames} frames were answered")
 
-    def expected(self, frames: IntArray, keep: Mapping[str, int]) -> list[golden.LayerTrace]:
+    def expected(self, frames: IntArray) -> list[golden.LayerTrace]:
         """Traces of all layers. (As `golden.run`, which refuses a keep of 0; the engine does not.)"""
         traces, maps = [], frames
         for layer, record in zip(self.design.tail, image.layout(self.design), strict=True):
-            traces.append(golden.step(layer, maps, keep.get(layer.name), record))
+            traces.append(golden.step(layer, maps, self.control.selections.get(layer.name), record))
             maps = traces[-1].output
         return traces
 
+    async def sweep(self, settings: Sequence[Mapping[str, Selection]], frame: IntArray | None = None) -> None:
+        """One frame after another, each under its own settings; the same `frame` (1, c, h, w) each time, if given."""
+        frames = self.frames(len(settings), seed=2) if frame is None else np.repeat(frame, len(settings), axis=0)
+        for index, changes in enumerate(settings):
+            self.select(changes)
+            self.send(frames[index : index + 1])
+            await self.ended(index + 1)
+            self.check(index, self.expected(frames[index : index + 1]), 0)
+
     def check(self, index: int, traces: list[golden.LayerTrace], frame: int, *, bad: bool = False) -> None:
         """Answer and probes of frame `index` are those of `frame` in `traces`."""
-        self.probes.check(index, traces, frame)
+        self.probes.check(index, traces, frame, self.control)
         values = traces[-1].output[frame].ravel().tolist()
         assert self.answers[index] == [Logit(value, i == len(values) - 1, bad) for i, value in enumerate(values)]
 
@@ -195,7 +208,7 @@ async def frames_are_answered(dut: Any, pause: float, latency: tuple[int, int]) 
     await _start(dut)
     bench = Testbench(dut, 1, pause, latency)
     frames = bench.frames(4)
-    traces = bench.expected(frames, {})
+    traces = bench.expected(frames)
     bench.send(frames)
     await bench.ended(len(frames))
     for index in range(len(frames)):
@@ -211,12 +224,23 @@ async def keep_is_read_per_frame(dut: Any) -> None:
     bench = Testbench(dut, 2)
     first, second = (layer.name for layer in bench.design.lazy_layers)
     sweep = [{first: 1, second: 1}, {first: 9, second: 0}, {first: 0}, {}, {first: 500, second: 4}, {second: 3}]
-    frames = bench.frames(len(sweep), seed=2)
-    for index, keep in enumerate(sweep):
-        bench.set_keep(keep)
-        bench.send(frames[index : index + 1])
-        await bench.ended(index + 1)
-        bench.check(index, bench.expected(frames[index : index + 1], keep), 0)
+    await bench.sweep([{name: Selection(Mode.TOP, k) for name, k in keep.items()} for keep in sweep])
+
+
+@cocotb.test()
+async def a_threshold_is_read_per_frame(dut: Any) -> None:
+    """Lower and higher than all scores, each of the scores that occur, both ends of the register; and other modes."""
+    await _start(dut)
+    bench = Testbench(dut, 8)
+    first, second = bench.design.lazy_layers
+    frame = bench.frames(2, seed=2)[1:]
+    scores = bench.expected(frame)[0].scores
+    assert scores is not None
+    levels = sorted({-(1 << 31), int(scores.min()) - 1, *scores.ravel().tolist(), (1 << 31) - 1})
+    above = [{first.name: Selection(Mode.THRESHOLD, 3, level)} for level in levels]
+    above += [{second.name: Selection(Mode.THRESHOLD, 1, level)} for level in levels[:3]]
+    everything = {layer.name: Selection(Mode.ALL) for layer in (first, second)}
+    await bench.sweep([*above, everything, {}, above[len(levels) // 2]], frame)
 
 
 @cocotb.test()
@@ -244,7 +268,7 @@ async def disabled_it_finishes_a_frame_and_starts_none(dut: Any) -> None:
     await _start(dut)
     bench = Testbench(dut, 4)
     frames = bench.frames(3)
-    traces = bench.expected(frames, {})
+    traces = bench.expected(frames)
     bench.send(frames)
     while not int(dut.busy_o.value):
         await RisingEdge(dut.clk_i)
@@ -265,7 +289,7 @@ async def a_bus_error_marks_its_frame_only(dut: Any) -> None:
     await _start(dut)
     bench = Testbench(dut, 5)
     frames = bench.frames(3)
-    traces = bench.expected(frames, {})
+    traces = bench.expected(frames)
     record = image.layout(bench.design)[2]  # of a dense layer
     records = set(range(BASE + record.offset, BASE + record.end, record.bus_bytes))
     reports: list[int] = []
@@ -291,7 +315,7 @@ async def lost_frames_mark_all_that_follow(dut: Any) -> None:
     await _start(dut)
     bench = Testbench(dut, 6)
     frames = bench.frames(3)
-    traces = bench.expected(frames, {})
+    traces = bench.expected(frames)
     for index in range(2):
         dut.frame_error_i.value = index == 0
         await RisingEdge(dut.clk_i)
@@ -319,7 +343,7 @@ async def reset_in_mid_frame_starts_afresh(dut: Any) -> None:
         await reset(dut, 1)
     bench = Testbench(dut, 11)
     frames = bench.frames(2, seed=5)
-    traces = bench.expected(frames, {})
+    traces = bench.expected(frames)
     bench.send(frames)
     await bench.ended(2)
     for index in range(2):

@@ -171,8 +171,8 @@ class Testbench:
         """How many of the groups need no fetch."""
         return -(-layer.pinned // self.lanes)
 
-    async def begin(self, layer: Layer) -> None:
-        """Start `layer` and offer its filters."""
+    async def begin(self, layer: Layer, surplus: int = 0) -> None:
+        """Start `layer` and offer its filters; `surplus` more are announced than come."""
         dut, self.layer = self.dut, layer
         self.taken = self.done = self.issued = self.delivered = 0
         self.command_times.clear()
@@ -190,13 +190,28 @@ class Testbench:
                     tag = (half << lane_bits | lane) << record_bits | first
                     self.commands.expect([{"addr": addr, "words": end - first, "tag": tag}])
         dut.start_i.value = 1
-        dut.count_i.value, dut.runs_i.value = len(layer.chosen), len(layer.runs)
+        dut.count_i.value, dut.runs_i.value = len(layer.chosen) + surplus, len(layer.runs)
         dut.pinned_i.value, dut.pinned_row_i.value = layer.pinned, layer.pinned_row
         dut.pinned_rows_i.value = layer.pinned_rows
         dut.base_i.value, dut.stride_i.value, dut.filter_base_i.value = layer.base, layer.stride, layer.filter_base
         await RisingEdge(dut.clk_i)
         dut.start_i.value = 0
         self.driver.send(layer.chosen)
+        if surplus:
+            cocotb.start_soon(self._end())
+
+    async def _end(self) -> None:
+        """Some time after the last filter was taken: no more come."""
+        await self.driver.wait()
+        for _ in range(self.rng.randint(0, 40)):
+            await RisingEdge(self.dut.clk_i)
+        self.dut.end_i.value = 1
+        await FallingEdge(self.dut.clk_i)
+        while int(self.dut.open_o.value):
+            await RisingEdge(self.dut.clk_i)
+            await FallingEdge(self.dut.clk_i)
+        await RisingEdge(self.dut.clk_i)
+        self.dut.end_i.value = 0
 
     async def compute(self, layer: Layer, *, slow: int = 0) -> None:
         """Take every group when its weights are in, look at its parameters, and give it back after up to `slow` cycles.
@@ -209,7 +224,7 @@ class Testbench:
             await self._take(layer, number, members)
             if finishing is not None:
                 await finishing
-            finishing = cocotb.start_soon(self._finish(number, members, len(groups), self.rng.randint(0, slow)))
+            finishing = cocotb.start_soon(self._finish(number, members, self.rng.randint(0, slow)))
         if finishing is not None:
             await finishing
         self.half = (self.half + len(groups)) % 2
@@ -219,6 +234,11 @@ class Testbench:
             end - first for first, end in layer.runs
         )
         assert not int(self.dut.group_valid_o.value)
+        while int(self.dut.open_o.value):  # no group, but more filters may come, until `end_i`
+            assert not groups or int(self.dut.count_i.value) > len(layer.chosen)
+            await RisingEdge(self.dut.clk_i)
+            await FallingEdge(self.dut.clk_i)
+        await RisingEdge(self.dut.clk_i)
         await RisingEdge(self.dut.clk_i)
 
     async def _take(self, layer: Layer, number: int, members: list[int]) -> None:
@@ -245,7 +265,7 @@ class Testbench:
         dut.group_take_i.value = 0
         self.taken += 1
 
-    async def _finish(self, number: int, members: list[int], groups: int, wait: int) -> None:
+    async def _finish(self, number: int, members: list[int], wait: int) -> None:
         """Compare the parameters of a group in use after `wait` cycles, then give it back."""
         dut, half = self.dut, (self.half + number) % 2
         for _ in range(wait):
@@ -258,7 +278,7 @@ class Testbench:
             shift = split(int(dut.shift_o.value), 5, self.lanes)[lane]
             assert Filter(int(dut.beat_map_o.value), bias, shift) == expected
             assert int(dut.beat_filter_o.value) == index
-            assert int(dut.beat_last_group_o.value) == (number == groups - 1)
+            assert int(dut.open_o.value)
             await RisingEdge(dut.clk_i)
         dut.group_done_i.value = 1
         await RisingEdge(dut.clk_i)
@@ -267,7 +287,7 @@ class Testbench:
 
 
 async def _start(dut: Any) -> None:
-    quiet = (dut.start_i, dut.chosen_valid_i, dut.data_valid_i, dut.group_take_i, dut.group_done_i)
+    quiet = (dut.start_i, dut.end_i, dut.chosen_valid_i, dut.data_valid_i, dut.group_take_i, dut.group_done_i)
     await start(dut, *quiet)
 
 
@@ -295,6 +315,19 @@ async def commands_leave_at_the_rate_that_the_header_says(dut: Any) -> None:
     steps = [RUN_CYCLES] * (len(layer.runs) - 1) + [FILTER_CYCLES]
     times = bench.command_times
     assert [b - a for a, b in pairwise(times)] == (steps * len(layer.chosen))[:-1]
+
+
+@cocotb.test()
+@cocotb.parametrize(slow=[0, 60])
+async def fewer_filters_may_come_than_announced(dut: Any, slow: int) -> None:
+    """None to many, pinned ones among them: the last group ends with `end_i`, and the layer with it."""
+    await _start(dut)
+    bench = Testbench(dut, 5, 0.3)
+    for count in (0, 1, bench.lanes, bench.lanes + 1, 7, 0, 13):
+        for part in (0.0, 0.4, 1.0):
+            layer = bench.draw(count, 2, round(part * count))
+            await bench.begin(layer, surplus=bench.rng.randint(1, 9))
+            await bench.compute(layer, slow=slow)
 
 
 @cocotb.test()

@@ -81,8 +81,10 @@ class Testbench:
     def _barred(self, word: int) -> int:
         return sum((self.lanes * word + lane in self.barred) << lane for lane in range(self.lanes))
 
-    async def select(self, scores: list[int], keep: int, barred: set[int] | None = None) -> int:
-        """Choose `keep` of `scores` without `barred`, compare, and give the cycles from `start_i` until idle."""
+    async def select(
+        self, scores: list[int], keep: int, barred: set[int] | None = None, above: int | None = None
+    ) -> int:
+        """Choose the `keep` best of `scores` without `barred`, or those `above`; compare; cycles from start to idle."""
         dut, words = self.dut, -(-len(scores) // self.lanes)
         self.scores, self.barred = scores, barred or set()
         self.chosen.clear()
@@ -90,17 +92,21 @@ class Testbench:
         begun = self.counter.now
         dut.start_i.value = 1
         dut.filters_i.value, dut.keep_i.value, dut.last_word_i.value = len(scores), keep, words - 1
+        dut.above_i.value, dut.threshold_i.value = above is not None, join([above or 0], self.bits)
         await RisingEdge(dut.clk_i)
         dut.start_i.value = 0
-        dut.keep_i.value = self.rng.randint(1, len(scores) - 1)  # is read at the start only
+        dut.keep_i.value = self.rng.randint(1, max(1, len(scores) - 1))  # is read at the start only, as these
+        dut.above_i.value, dut.threshold_i.value = self.rng.getrandbits(1), self.rng.getrandbits(self.bits)
         await FallingEdge(dut.clk_i)
         while not int(dut.idle_o.value):
             await FallingEdge(dut.clk_i)
         cycles = self.counter.now - begun
         await RisingEdge(dut.clk_i)
         others = [index for index in range(len(scores)) if index not in self.barred]
-        best = largest([scores[index] for index in others], keep)
-        assert self.chosen == [others[index] for index in best], f"keep {keep} of {scores}, barred {self.barred}"
+        best = [others[index] for index in largest([scores[index] for index in others], keep)]
+        if above is not None:
+            best = [index for index in others if scores[index] > above]
+        assert self.chosen == best, f"keep {keep} or above {above} of {scores}, barred {self.barred}"
         assert [word for word, _ in self.passed] == list(range(words))
         assert [score for _, lanes in self.passed for score in lanes][: len(scores)] == scores
         return cycles
@@ -159,6 +165,24 @@ async def a_selection_takes_the_cycles_that_its_header_says(dut: Any) -> None:
         per_word = Counter(index // bench.lanes for index in largest(scores, keep))
         emitting = sum(3 + max(1, per_word[word]) for word in range(words))
         assert cycles == 1 + -(-bench.bits // 4) * (words + 3) + emitting
+
+
+@cocotb.test()
+@cocotb.parametrize(pause=[0.0, 0.6])
+async def scores_above_a_threshold_are_chosen(dut: Any, pause: float) -> None:
+    """None to all of them, barred ones left out; a word takes 3 cycles and one per chosen filter, at least 4."""
+    await _start(dut)
+    bench = Testbench(dut, 6, pause)
+    for turn in range(60):
+        scores = bench.draw(bench.rng.randint(1, bench.lanes * bench.max_words))
+        low, high = -(1 << (bench.bits - 1)), (1 << (bench.bits - 1)) - 1
+        above = (low, high, bench.rng.choice(scores), bench.rng.choice(scores))[turn % 4]
+        barred = set(bench.rng.sample(range(len(scores)), bench.rng.randint(0, len(scores)) if turn % 3 else 0))
+        cycles = await bench.select(scores, 1, barred, above)
+        per_word = Counter(index // bench.lanes for index in bench.chosen)
+        if not pause:
+            words = -(-len(scores) // bench.lanes)
+            assert cycles == 1 + sum(3 + max(1, per_word[word]) for word in range(words))
 
 
 @cocotb.test()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hw.control import Control, ranks
 from hw.design import Design
 from sim.cocotb.bench import CycleCounter
 from sim.cocotb.stimulus import split
@@ -77,8 +78,8 @@ class Probes:
             self.ended.append(now)
             self._open = self._blank()
 
-    def check(self, index: int, traces: list[LayerTrace], frame: int = 0) -> None:
-        """Frame `index` went as `traces` of the tail layers say of their frame `frame`."""
+    def check(self, index: int, traces: list[LayerTrace], frame: int, control: Control) -> None:
+        """Frame `index` went as `traces` of the tail layers, run under `control`, say of their frame `frame`."""
         for layer, events, trace in zip(self._design.tail, self.frames[index], traces, strict=True):
             where = f"frame {index}, layer {layer.name}"
             strengths = [events.strengths.get(channel, 0) for channel in range(layer.input.channels)]
@@ -86,9 +87,8 @@ class Probes:
             chosen = [i for i in layer.order if trace.chosen[frame, i]]
             if layer.lazy:
                 assert events.chosen == chosen, f"{where}: choice"
-            if (
-                trace.scores is not None and len(layer.pinned) < len(chosen) < layer.filters
-            ):  # else there is nothing to rank
+            if layer.lazy and ranks(layer, control.selections[layer.name]):
+                assert trace.scores is not None
                 scores = [events.scores[i] for i in range(layer.filters)]
                 assert scores == trace.scores[frame].tolist(), f"{where}: scores"
             (end,) = events.ends

@@ -15,10 +15,11 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
 from sim.cocotb.bench import cycles, pauses, start
+from sim.cocotb.stimulus import split
 
 ID, VERSION, FINGERPRINT, IMAGE_BASE, CONTROL, STATUS = 0x000, 0x004, 0x008, 0x010, 0x018, 0x01C
-FRAMES, CYCLES, BYTES, LAYERS, STRIDE = 0x020, 0x024, 0x028, 0x100, 0x10
-KEEP, CHOSEN, LAYER_CYCLES, LAYER_BYTES = 0x0, 0x4, 0x8, 0xC
+FRAMES, CYCLES, BYTES, LAYERS, STRIDE = 0x020, 0x024, 0x028, 0x100, 0x20
+KEEP, CHOSEN, LAYER_CYCLES, LAYER_BYTES, MODE, THRESHOLD = 0x0, 0x4, 0x8, 0xC, 0x10, 0x14
 
 
 class Testbench:
@@ -91,7 +92,8 @@ async def reset_values_say_what_this_is(dut: Any) -> None:
         assert await bench.read(address) == 0, f"{address:#x}"
     for index, keep in enumerate(bench.design["keep"]):
         at = LAYERS + index * STRIDE
-        assert [await bench.read(at + 4 * i) for i in range(4)] == [keep, 0, 0, 0]
+        selected = [bench.design["mode"][index], bench.design["threshold"][index] & 0xFFFF_FFFF]
+        assert [await bench.read(at + 4 * i) for i in range(6)] == [keep, 0, 0, 0, *selected]
     assert bench.keep() == bench.design["keep"]
     assert not int(dut.enable_o.value)
 
@@ -109,6 +111,14 @@ async def what_is_written_is_read_and_reaches_its_port(dut: Any, pause: float) -
         await bench.write(LAYERS + index * STRIDE + KEEP, filters - 1)
         assert await bench.read(LAYERS + index * STRIDE + KEEP) == filters - 1
     assert bench.keep() == [filters - 1 for filters in bench.design["filters"]]
+    modes, thresholds = [2, 3], [0x8000_0001, 0x7FFF_FFF0]
+    for index in range(2):
+        await bench.write(LAYERS + index * STRIDE + MODE, modes[index])
+        await bench.write(LAYERS + index * STRIDE + THRESHOLD, thresholds[index])
+        assert await bench.read(LAYERS + index * STRIDE + MODE) == modes[index]
+        assert await bench.read(LAYERS + index * STRIDE + THRESHOLD) == thresholds[index]
+    assert split(int(dut.mode_o.value), 2, 2) == modes
+    assert split(int(dut.threshold_o.value), 32, 2) == thresholds
 
 
 @cocotb.test()
