@@ -114,17 +114,23 @@ def fit_predictors(dense: Design, plan: Plan, frames: IntArray) -> dict[str, pre
     output when all of its filters are computed.
     """
     fitted: dict[str, predictors.LinearPredictor] = {}
-    for layer in dense.tail:
+    shares: tuple[float, ...] = (1.0,)
+    maps = [frames]  # what the next layer reads, at each share
+    for layer in dense.layers:
         if layer.name not in plan.lazy:
+            maps = [golden.layer(layer, each).output for each in maps]
             continue
-        design = with_predictors(dense, plan, fitted)
-        shares = FIT_SHARES if fitted else (1.0,)
-        runs = [golden.run(design, frames, keep_share(design, share)) for share in shares]
-        traces = [run.layer(layer.name) for run in runs]
+        full = [golden.layer(layer, each) for each in maps]
         fitted[layer.name] = predictors.fit(
-            np.concatenate([trace.strengths for trace in traces]),
-            np.concatenate([np.abs(trace.output).sum(axis=(2, 3)) for trace in traces]),
+            np.concatenate([trace.strengths for trace in full]),
+            np.concatenate([golden.strength(trace.output) for trace in full]),
         )
+        shares, full = FIT_SHARES, full * (len(FIT_SHARES) // len(full))  # until here all shares read the same map
+        maps = []
+        for trace, share in zip(full, shares, strict=True):
+            keep = kept_filters(layer.name, share, layer.filters)
+            chosen = predictors.top(fitted[layer.name].scores(trace.strengths), keep)
+            maps.append(np.where(chosen[:, :, None, None], trace.output, 0))
     return fitted
 
 

@@ -37,9 +37,10 @@ class DataSection(Section):
 
 
 class ModelSection(Section):
-    """`name` names a network of `sw.models`."""
+    """`name` names a network of `sw.models`; with `checkpoint`, its trained integers are read instead of trained."""
 
     name: str
+    checkpoint: FilePath | None = None
 
 
 class FitSection(Section):
@@ -97,7 +98,9 @@ class QuantiseSection(FitSection):
     """Quantised training that follows, and the widths of weights and activations.
 
     Below 1.0, `gate` makes lazy layers practise: a share of their filters, drawn from `gate` to 1 for every batch,
-    stays and the weakest are set to zero, so that the network bears what lazy inference does to it.
+    stays and the weakest are set to zero, so that the network bears what lazy inference does to it. The weakest are
+    known by their own strength, or `predicted` as in hardware, by predictors that learn beside the network. `tune` says
+    which layers learn: `all`, or those from the first `lazy` one on, which is faster.
     """
 
     epochs: PositiveInt = 15
@@ -105,6 +108,8 @@ class QuantiseSection(FitSection):
     weights: Bits = 8
     activations: Bits = 8
     gate: Share = 1.0
+    gate_by: Literal["strength", "prediction"] = "strength"
+    tune: Literal["all", "lazy"] = "all"
 
 
 class OnnxSection(Section):
@@ -178,9 +183,14 @@ class MemorySection(Section):
 
 
 class VerifySection(Section):
-    """`frames`: how many held-out frames `penstock hls` runs through the RTL; `penstock verify` runs them all."""
+    """`frames`: how many held-out frames `penstock hls` runs through the RTL; `penstock verify` runs them all.
+
+    `vectors`: how many of the held-out frames there are for Penstock, in the golden model and its figures; by default
+    all of them.
+    """
 
     frames: PositiveInt = 32
+    vectors: PositiveInt | None = None
 
 
 class Recipe(Section):
@@ -211,6 +221,8 @@ class Recipe(Section):
                 f"the network comes from {' and '.join(f'[{key}]' for key in given) or 'nowhere'}; "
                 "accepted: both [data] and [model], or [onnx] alone"
             )
+        if self.prune is not None and self.model is not None and self.model.checkpoint is not None:
+            raise ValueError("[prune] with model.checkpoint; accepted: one of them")
         if self.prune is not None and self.onnx is not None:
             raise ValueError("[prune] with [onnx]; accepted: [prune] with [data] and [model], which it needs to train")
         return self
@@ -219,6 +231,10 @@ class Recipe(Section):
 def lazy_layers(recipe: Recipe) -> tuple[str, ...]:
     """Names of the layers that the recipe calls lazy."""
     return tuple(name for name, layer in (recipe.layers or {}).items() if layer.weights is Source.LAZY)
+
+
+FILES = {"onnx": {"file", "calibration"}, "model": {"checkpoint"}}
+"""Keys that name files, by section."""
 
 
 def load(path: Path) -> Recipe:
@@ -231,11 +247,12 @@ def load(path: Path) -> Recipe:
         raise UserError(f"recipe '{path}' cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"recipe '{path}' is not TOML: {error}") from error
-    onnx = content.get("onnx")
-    if isinstance(onnx, dict):
-        content["onnx"] = {
-            key: str(path.parent / value) if isinstance(value, str) else value for key, value in onnx.items()
-        }
+    for section, keys in FILES.items():
+        table = content.get(section)
+        if isinstance(table, dict):
+            for key in keys & table.keys():
+                if isinstance(table[key], str):
+                    table[key] = str(path.parent / table[key])
     return build(content, f"recipe '{path}'")
 
 

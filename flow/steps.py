@@ -1,7 +1,8 @@
 """The steps from a recipe to verified RTL. Each reads and writes files of the recipe's workspace, `build/<name>/`.
 
-    data, model ─► train ─► (prune) ─► quantise ─► export ─┐
-    a QONNX file ─────────────────────────────────► adopt ─┴─► predict ─► emit ─► measure
+    data, model ─► train ─► (prune) ─► quantise ─┬► export ─┐
+    a checkpoint ────────────────────► restore ──┘          ├─► predict ─► emit ─► measure
+    a QONNX file ─────────────────────────────────► adopt ──┘
 
 A step runs only if what it is made from has changed (`flow.workspace`).
 """
@@ -9,6 +10,7 @@ A step runs only if what it is made from has changed (`flow.workspace`).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -24,9 +26,11 @@ import torch
 from pydantic import BaseModel, JsonValue
 from rich.console import Console
 
+import quant.checkpoint
 import quant.export
 import quant.train
 import sw.data
+import sw.gate
 import sw.models
 import sw.train
 from flow import figures
@@ -78,7 +82,10 @@ class Flow:
         """Bring everything up to date. UserError and `DesignError` for what cannot be built."""
         check(self.recipe)
         with self.workspace.locked():
-            if self.recipe.onnx is None:
+            if self.recipe.model is not None and self.recipe.model.checkpoint is not None:
+                self._step("restore", "trained network read", restore)
+                self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
+            elif self.recipe.onnx is None:
                 self._step("train", "float network trained", train, own_progress=True)
                 if self.recipe.prune is not None:
                     self._step("prune", "network pruned and trained again", prune)
@@ -146,7 +153,9 @@ class Flow:
 
     def quantised_network(self) -> QuantNetwork:
         """The Brevitas network."""
-        return quant.train.load(self.path(QUANTISED), self.trained().model)
+        assert self.recipe.model is not None
+        twin = self._untrained() if self.recipe.model.checkpoint is not None else self.trained().model
+        return quant.train.load(self.path(QUANTISED), twin.eval())
 
     def trained(self) -> Pruned:
         """The float network that is quantised, without the filters that pruning has removed."""
@@ -264,6 +273,26 @@ def _chooser(section: PruneSection, data: sw.data.Dataset, seed: int) -> schedul
     return schedules.units(scorer, Unit(section.form))
 
 
+def _before_lazy(network: torch.nn.Sequential, lazy: tuple[str, ...]) -> list[str]:
+    """Layers with weights before the first lazy one."""
+    names = [name for name, layer in network.named_children() if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)]
+    return list(itertools.takewhile(lambda name: name not in lazy, names))
+
+
+def restore(flow: Flow, aside: Path) -> None:
+    """Read a trained and quantised network, and what is known of it."""
+    assert flow.recipe.model is not None
+    path = flow.recipe.model.checkpoint
+    assert path is not None
+    try:
+        network, known = quant.checkpoint.load(path, flow._untrained().eval()), quant.checkpoint.provenance(path)
+    except ValueError as error:
+        raise UserError(f"recipe '{flow.recipe.name}': {error}") from error
+    quant.train.save(aside / QUANTISED, network)
+    accuracy = TrainedAccuracy(floating=known.accuracy["float"], int8=known.accuracy["int8"])
+    (aside / ACCURACY).write_text(accuracy.model_dump_json(indent=1))
+
+
 def quantise(flow: Flow, aside: Path) -> None:
     """Go on training with quantised weights and activations."""
     section = flow.recipe.quantise
@@ -275,10 +304,11 @@ def quantise(flow: Flow, aside: Path) -> None:
         flow.data,
         _settings(section, flow.recipe.seed),
         quant.train.Bits(section.weights, section.activations),
-        sw.train.Gate(lazy, section.gate) if lazy and section.gate < 1 else None,
+        sw.gate.Gate(lazy, section.gate, section.gate_by == "prediction") if lazy and section.gate < 1 else None,
         progress=flow.console.is_terminal,
         masks=trained.masks,
         checkpoint=flow.checkpoint("quantise"),
+        frozen=_before_lazy(network, lazy) if section.tune == "lazy" else (),
     )
     flow.checkpoint("quantise").unlink(missing_ok=True)
     quant.train.save(aside / QUANTISED, quantised)
@@ -294,13 +324,18 @@ def export(flow: Flow, aside: Path) -> None:
     """Write QONNX, and check that it computes what Brevitas computes, on all test frames."""
     network = flow.quantised_network()
     quant.export.export(network, flow.data.shape, aside / MODEL)
-    comparison = compare(network, aside / MODEL, flow.data.test_x)
+    data, vectors = flow.data, flow.recipe.verify.vectors
+    comparison = compare(network, aside / MODEL, data.test_x[:vectors])
     if not comparison.equal:
         raise VerificationError(
             f"QONNX and Brevitas differ on {len(comparison.brevitas) - comparison.equal_frames} of "
             f"{len(comparison.brevitas)} frames"
         )
-    frames = Frames(channels_last(flow.data.train_x), channels_last(flow.data.test_x), flow.data.test_y)
+    frames = Frames(
+        channels_last(data.train_x[: flow.recipe.predictor.frames]),
+        channels_last(data.test_x[:vectors]),
+        data.test_y[:vectors],
+    )
     frames.save(aside / FRAMES)
 
 
@@ -328,7 +363,7 @@ def emit(flow: Flow, aside: Path) -> None:
     """Write RTL, weight image and manifest through hls4ml, and what the golden model says for every test frame."""
     flow.graph.config.config["OutputDir"] = str(aside)
     flow.graph.write()
-    run = golden.run(flow.design, flow.test_frames)
+    run = golden.run(flow.design, flow.test_frames, maps=False)
     arrays = {"frames": flow.test_frames, "outputs": run.outputs}
     for trace in run.layers[len(flow.design.head) :]:
         arrays[f"{trace.name}.strengths"] = trace.strengths
@@ -346,20 +381,20 @@ def measure(flow: Flow, aside: Path) -> None:
     rtl = model.run(frames)
     require_equal(golden.run(flow.design, frames), rtl)
     alone = [model.run(frames[i : i + 1]) for i in range(len(frames))]  # each frame finds the accelerator idle
+    lazy = golden.run(flow.design, flow.test_frames, maps=False)
     result = collect(
         flow.design,
-        golden.run(flow.design, flow.test_frames),
-        golden.run(flow.design, flow.test_frames, all_filters(flow.design)),
+        lazy,
+        golden.run(flow.design, flow.test_frames, all_filters(flow.design), maps=False),
         rtl,
         latency=float(np.mean([run.last_out[0] - run.first_in[0] + 1 for run in alone])),
     )
     if flow.frames.labels is not None:
         trained = TrainedAccuracy.model_validate_json(flow.path(ACCURACY).read_text())
-        logits = golden.run(flow.design, flow.test_frames).outputs
         result.accuracy = figures.Accuracy(
             floating=trained.floating,
             int8=trained.int8,
-            lazy=share(logits.argmax(axis=1) == flow.frames.labels),
+            lazy=share(lazy.outputs.argmax(axis=1) == flow.frames.labels),
         )
     (aside / FIGURES).write_text(result.model_dump_json(indent=1) + "\n")
 
@@ -441,6 +476,9 @@ class Inputs:
             content[key] = value.model_dump(mode="json") if isinstance(value, Section) else _plain(value)
         if "onnx" in self.sections and recipe.onnx is not None:
             content["onnx"] = [digest(recipe.onnx.file), digest(recipe.onnx.calibration)]
+        if "model" in self.sections and recipe.model is not None and recipe.model.checkpoint is not None:
+            files = [recipe.model.checkpoint, recipe.model.checkpoint.with_suffix(".json")]
+            content["model"] = [recipe.model.name, *map(digest, files)]
         return content
 
 
@@ -463,7 +501,10 @@ INPUTS = {
         (FLOAT, PRUNED),
         (QUANTISED, ACCURACY),
     ),
-    "export": Inputs(_NETWORK, ("seed", "data", "model", "prune"), (PRUNED, QUANTISED), (MODEL, FRAMES)),
+    "restore": Inputs(_NETWORK, ("seed", "data", "model"), (), (QUANTISED, ACCURACY)),
+    "export": Inputs(
+        _NETWORK, ("seed", "data", "model", "prune", "predictor", "verify"), (PRUNED, QUANTISED), (MODEL, FRAMES)
+    ),
     "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
     "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS, PINNED)),
     "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS, PINNED), (RTL, IMAGE, MANIFEST, VECTORS)),

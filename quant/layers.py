@@ -113,7 +113,11 @@ class QuantNetwork(nn.Sequential):
     @property
     def accumulator_exponent(self) -> int:
         """Exponent of the scale of the logits."""
-        return self._accumulator_exponents()[self.weighted[-1]]
+        return self.accumulator_exponent_of(self.weighted[-1])
+
+    def accumulator_exponent_of(self, name: str) -> int:
+        """Exponent of the scale of layer `name`'s accumulators and bias: its input's plus that of its weights."""
+        return self._accumulator_exponents()[name]
 
     def integers(self, name: str) -> tuple[Tensor, Tensor]:
         """Weights, in torch's shape, and bias (filters,) at accumulator scale, of layer `name`; both int64."""
@@ -121,7 +125,7 @@ class QuantNetwork(nn.Sequential):
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         assert layer.bias is not None
         weights = layer.quant_weight()  # type: ignore[operator]  # Brevitas' layers are torch's with methods added
-        scale, high = 2.0 ** self._accumulator_exponents()[name], (1 << (BIAS_BITS - 1)) - 1
+        scale, high = 2.0 ** self.accumulator_exponent_of(name), (1 << (BIAS_BITS - 1)) - 1
         bias = (layer.bias.detach().double() / scale).round().clamp(-high - 1, high)
         return to_integers(weights.value, self.formats[name].exponent, name), bias.to(torch.int64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from quant.layers import INPUT, Format, QuantNetwork, folded, quantised
 from sw.data import Dataset, FloatArray
+from sw.gate import Gate
 from sw.pruning.masks import held
-from sw.train import Gate, TrainSettings, fit, load_state, save_state
+from sw.train import TrainSettings, fit, load_state, save_state
 
 CALIBRATION = 2048  # training images, at most, that scales are chosen on
 
@@ -53,14 +54,18 @@ def quantise(
     progress: bool = True,
     masks: Mapping[str, Tensor] | None = None,
     checkpoint: Path | None = None,
+    frozen: Collection[str] = (),
 ) -> QuantNetwork:
     """Calibrate on the training images and train on with quantised weights and activations; scales stay.
 
     Batch normalisation is folded into the layers before it. An interrupted training goes on from `checkpoint`. Weights
-    that `masks` (see `sw.pruning`) remove stay zero. `model` stays as it is. The same arguments give the same network.
+    that `masks` (see `sw.pruning`) remove stay zero. `model` stays as it is. Layers called
+    `frozen` keep what they have. The same arguments give the same network.
     """
     plain = folded(model)
     network = quantised(plain, calibrate(plain, data.train_x[:CALIBRATION], bits))
+    for name in frozen:
+        network.get_submodule(name).requires_grad_(False)
     with held(network, masks or {}):
         fit(network, data, settings, gate, "quantised training", progress, checkpoint)
     return network

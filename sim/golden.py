@@ -7,7 +7,7 @@ by ``==``. It is vectorised over frames; `stream` takes them in chunks, so that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -101,8 +101,8 @@ def _product(layer: Layer, operands: NDArray[np.generic]) -> IntArray:
     """`operands` (m, fan-in) times the layer's weights: (m, filters), exact."""
     kind = _operands(layer)
     matrix = layer.weights.reshape(layer.filters, -1).T.astype(kind)
-    products: IntArray = (operands.astype(kind, copy=False) @ matrix).astype(np.int64)
-    return products
+    sums = np.matmul(operands.astype(kind, copy=False), matrix)
+    return sums.astype(np.int64)
 
 
 def accumulate(layer: Layer, maps: IntArray) -> IntArray:
@@ -209,20 +209,31 @@ def step(
     return LayerTrace(layer.name, strengths, ranking, chosen, fetched, output)
 
 
-def run(design: Design, frames: NDArray[np.integer], keep: Changes = None) -> GoldenRun:
+def layer(layer: Layer, maps: IntArray) -> LayerTrace:
+    """`step` on any number of frames, a chunk at a time."""
+    size = max(1, CHUNK_VALUES // (layer.weights[0].size * _positions(layer)))
+    return _join(tuple(step(layer, maps[i : i + size]) for i in range(0, max(1, len(maps)), size)))
+
+
+def run(design: Design, frames: NDArray[np.integer], keep: Changes = None, maps: bool = True) -> GoldenRun:
     """Answers to `frames` (n, c, h, w), integers in the design's input format, and traces of all layers.
 
-    `keep` changes what lazy layers compute, by layer name: a number of filters, or a `Selection`. Frames do not
-    influence one another. Raises `ValueError` for frames of a wrong shape, type or range and for what a register
-    cannot hold, and `UnknownLayerError` (a `KeyError`) for a name that is not a lazy layer's.
+    `keep` changes what lazy layers compute, by layer name: a number of filters, or a `Selection`. Without `maps` the
+    traces hold no feature maps (their height and width are 0), which is most of the memory. Frames do not influence one
+    another. Raises `ValueError` for frames of a wrong shape, type or range and for what a register cannot hold, and
+    `UnknownLayerError` (a `KeyError`) for a name that is not a lazy layer's.
     """
-    parts = list(stream(design, frames, keep))
+    parts = [part if maps else _without_maps(part) for part in stream(design, frames, keep)]
     if len(parts) == 1:
         return parts[0]
     return GoldenRun(
         np.concatenate([part.outputs for part in parts]),
         tuple(_join(traces) for traces in zip(*(part.layers for part in parts), strict=True)),
     )
+
+
+def _without_maps(run: GoldenRun) -> GoldenRun:
+    return GoldenRun(run.outputs, tuple(replace(trace, output=trace.output[:, :, :0, :0]) for trace in run.layers))
 
 
 def stream(

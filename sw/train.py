@@ -9,8 +9,8 @@ import io
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sw.data import Dataset, FloatArray, LabelArray
+from sw.gate import Gate, OnlinePredictor, gated
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class TrainSettings:
             raise ValueError(f"{self}: warmup and smoothing must be at least 0 and below 1")
 
     def optimiser_for(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of `model`'s weights."""
+        """The optimiser of those of `model`'s weights that are not frozen."""
+        trained = [weights for weights in model.parameters() if weights.requires_grad]
         if self.optimiser == "sgd":
-            return torch.optim.SGD(model.parameters(), self.rate, 0.9, weight_decay=self.decay, nesterov=True)
-        return torch.optim.AdamW(model.parameters(), self.rate, weight_decay=self.decay)
+            return torch.optim.SGD(trained, self.rate, 0.9, weight_decay=self.decay, nesterov=True)
+        return torch.optim.AdamW(trained, self.rate, weight_decay=self.decay)
 
     def schedule(self, optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The learning rate over `steps` steps."""
@@ -66,47 +68,6 @@ class TrainSettings:
             return falling
         rise = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / rising, 1.0, rising)
         return torch.optim.lr_scheduler.SequentialLR(optimiser, [rise, falling], [rising])
-
-
-@dataclass(frozen=True)
-class Gate:
-    """Practice for lazy inference: in training, the named layers lose their weakest filters, frame by frame.
-
-    The share of filters that stay is drawn anew for every batch, evenly from `least` to 1, so that one set of weights
-    serves every k. Filters are ranked by the sum of their outputs after ReLU (before pooling).
-    """
-
-    layers: tuple[str, ...]
-    least: float = 0.25
-
-    def __post_init__(self) -> None:
-        if not 0 < self.least <= 1:
-            raise ValueError(f"gate: least share {self.least}; accepted: above 0, up to 1")
-
-
-@contextmanager
-def gated(model: nn.Module, gate: Gate) -> Iterator[None]:
-    """Inside, `model` trains with `gate`; its evaluation is not touched. ValueError names a layer it does not have."""
-
-    def keep_strongest(layer: nn.Module, _: object, output: Tensor) -> Tensor | None:
-        if not layer.training:
-            return None
-        strengths = functional.relu(output.detach()).flatten(2).sum(dim=2)  # (n, filters)
-        filters = strengths.shape[1]
-        keep = int(torch.randint(max(1, int(filters * gate.least)), filters + 1, ()))
-        mask = torch.zeros_like(strengths).scatter_(1, strengths.topk(keep, dim=1).indices, 1.0)
-        return output * mask.reshape(*mask.shape, *[1] * (output.ndim - 2))
-
-    layers = dict(model.named_children())
-    unknown = [name for name in gate.layers if name not in layers]
-    if unknown:
-        raise ValueError(f"gate: no layer '{unknown[0]}'; layers: {', '.join(layers)}")
-    handles = [layers[name].register_forward_hook(keep_strongest) for name in gate.layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -141,13 +102,14 @@ def fit(
     """
     mean, narrow = float("nan"), settings.precision == "bfloat16"
     form = torch.channels_last if narrow else torch.contiguous_format
-    with deterministic(settings.seed), gated(model, gate) if gate else nullcontext():
+    practice: AbstractContextManager[dict[str, OnlinePredictor]] = gated(model, gate) if gate else nullcontext({})
+    with deterministic(settings.seed), practice as predictors:
         fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if narrow else "32-true")
         x, y = torch.tensor(data.train_x).to(memory_format=form), torch.tensor(data.train_y)
         plain = settings.optimiser_for(model)
         schedule = settings.schedule(plain, settings.epochs * -(-len(x) // settings.batch))
         network, optimiser = fabric.setup(_laid_out(model, form), plain)
-        parts = _Parts(model, plain, schedule, repr((settings, gate)))
+        parts = _Parts(model, plain, schedule, predictors, repr((settings, gate)))
         done = parts.load(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
         model.train()
         for epoch in track(range(done, settings.epochs), description=label, disable=not progress, transient=True):
@@ -184,6 +146,7 @@ class _Parts:
     model: nn.Module
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    predictors: Mapping[str, OnlinePredictor]
     recipe: str
 
     def save(self, path: Path, epochs: int) -> None:
@@ -194,6 +157,7 @@ class _Parts:
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "predictors": {name: predictor.state_dict() for name, predictor in self.predictors.items()},
             "random": torch.get_rng_state(),
         }
         torch.save(state, buffer)
@@ -207,6 +171,8 @@ class _Parts:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
+        for name, predictor in self.predictors.items():
+            predictor.load_state_dict(state["predictors"][name])
         torch.set_rng_state(state["random"])
         return int(state["epochs"])
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sw import data, models, train
+from sw.gate import Gate, OnlinePredictor, gated
 
 
 def test_digits_are_exact_and_split_by_class() -> None:
@@ -46,20 +47,21 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
 def test_training_is_repeatable_and_leaves_torch_as_it_was() -> None:
     digits = data.load("digits", 0)
     settings = train.TrainSettings(epochs=1, seed=7)
-    gate = train.Gate(("conv2", "conv3"))
+    practice = Gate(("conv2", "conv3"))
     before = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     weights = []
     for _ in range(2):
         model = models.build("digits_cnn", digits.shape, digits.classes, 7)
-        train.fit(model, digits, settings, gate, progress=False)
+        train.fit(model, digits, settings, practice, progress=False)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
+@pytest.mark.parametrize("gate", [None, Gate(("conv2", "conv3"), predicted=True)])
 def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gate: Gate | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = data.load("digits", 0)
     settings = train.TrainSettings(
@@ -69,7 +71,7 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
 
     def trained() -> dict[str, torch.Tensor]:
         model = models.build("digits_cnn", digits.shape, digits.classes, 7)
-        train.fit(model, digits, settings, progress=False, checkpoint=checkpoint)
+        train.fit(model, digits, settings, gate, progress=False, checkpoint=checkpoint)
         return model.state_dict()
 
     whole = trained()
@@ -88,6 +90,39 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
         train.fit(models.build("digits_cnn", digits.shape, 10, 7), digits, other, progress=False, checkpoint=checkpoint)
 
 
+def test_an_online_predictor_finds_the_map_behind_its_batches() -> None:
+    torch.manual_seed(1)
+    weights, bias = torch.randn(5, 7).double(), torch.randn(7).double()
+    predictor = OnlinePredictor(every=4, ridge=1e-12)
+    for batch in range(8):
+        assert (predictor.scores(torch.ones(1, 5).double()) is None) == (batch < 4)
+        strengths = torch.rand(32, 5).double() * 9
+        predictor.observe(strengths, strengths @ weights + bias)
+    found = predictor.scores(strengths)
+    assert found is not None
+    torch.testing.assert_close(found, strengths @ weights + bias)
+    dead = OnlinePredictor(every=1)
+    dead.observe(torch.zeros(3, 5).double(), torch.ones(3, 7).double())
+    torch.testing.assert_close(dead.scores(torch.zeros(2, 5).double()), torch.ones(2, 7).double())
+
+
+def test_a_predicted_gate_keeps_one_share_in_all_layers() -> None:
+    torch.manual_seed(2)
+    model = models.build("digits_cnn", (1, 8, 8), 10, 0).train()
+    seen: dict[str, list[int]] = {"conv2": [], "conv3": []}
+    with gated(model, Gate(("conv2", "conv3"), least=0.25, predicted=True)):
+        for name, counts in seen.items():
+            model.get_submodule(name).register_forward_hook(
+                lambda _, __, output, counts=counts: counts.append(int((output[0].flatten(1) != 0).any(1).sum()))
+            )
+        for _ in range(40):
+            model(torch.rand(16, 1, 8, 8))
+    shares = np.array(seen["conv2"]) / 32
+    assert (np.abs(np.array(seen["conv3"]) / 64 - shares) <= 1 / 32).all()
+    assert 0.24 <= shares.min() < 0.35
+    assert 0.9 < shares.max() <= 1
+
+
 def test_augmentation_shifts_and_mirrors_whole_images() -> None:
     image = torch.arange(1.0, 37.0).reshape(1, 1, 6, 6)
     torch.manual_seed(0)
@@ -102,7 +137,7 @@ def test_a_gate_keeps_the_strongest_filters_in_training_only() -> None:
     images = torch.rand(4, 1, 8, 8)
     conv1 = model.get_submodule("conv1")
     plain = conv1(images)
-    with train.gated(model, train.Gate(("conv1",), least=0.25)):
+    with gated(model, Gate(("conv1",), least=0.25)):
         model.eval()
         assert torch.equal(conv1(images), plain)
         model.train()
@@ -119,7 +154,7 @@ def test_a_gate_keeps_the_strongest_filters_in_training_only() -> None:
     assert torch.equal(conv1(images), plain)
     with (
         pytest.raises(ValueError, match="no layer 'conv9'; layers: conv1, relu1"),
-        train.gated(model, train.Gate(("conv9",))),
+        gated(model, Gate(("conv9",))),
     ):
         pass
 
@@ -145,7 +180,7 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="epochs"):
         train.TrainSettings(epochs=0, seed=0)
     with pytest.raises(ValueError, match="least share 0"):
-        train.Gate((), least=0)
+        Gate((), least=0)
 
 
 def _idx(path: Path, values: np.ndarray, magic: int = 0x800) -> None:

@@ -1,0 +1,151 @@
+"""Practice for lazy inference: in training, layers lose most of their filters, frame by frame.
+
+One set of weights then serves every k. Which filters stay is decided by their own strengths, or by predictors that
+learn beside the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The share of filters of `layers` that stay is drawn anew for every batch, evenly from `least` to 1.
+
+    Filters are ranked by the sum of their outputs after ReLU (before pooling), and every layer draws a share of its
+    own. With `predicted` they are ranked as in hardware, by a linear map of the activation strengths of the layer's
+    input (Leroux et al. 2016), which is fitted anew as training goes on; all layers then share one draw, because
+    errors of prediction and of pruning add up along the network.
+    """
+
+    layers: tuple[str, ...]
+    least: float = 0.25
+    predicted: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= 1:
+            raise ValueError(f"gate: least share {self.least}; accepted: above 0, up to 1")
+
+
+class OnlinePredictor:
+    """Ridge regression of output strengths on input strengths over the recent past, batch by batch.
+
+    Moments decay by `memory` per batch; weights are solved anew every `every` batches. `ridge` is relative to the mean
+    variance of the inputs. Until `every` batches were seen there are no scores.
+    """
+
+    def __init__(self, memory: float = 0.98, every: int = 16, ridge: float = 1e-3) -> None:
+        self.memory, self.every, self.ridge = memory, every, ridge
+        self.seen = 0
+        self.moments: Tensor | None = None
+        self.weights: Tensor | None = None
+
+    def observe(self, strengths: Tensor, targets: Tensor) -> None:
+        """Learn from `strengths` (n, channels) and `targets` (n, filters), both float64."""
+        channels = strengths.shape[1]
+        known = torch.cat([torch.ones(len(strengths), 1, dtype=strengths.dtype), strengths], dim=1)
+        moments = known.T @ torch.cat([known, targets], dim=1)  # (1 + channels, 1 + channels + filters)
+        self.moments = moments if self.moments is None else self.memory * self.moments + moments
+        self.seen += 1
+        if self.seen % self.every == 0:
+            count, left, right = self.moments[0, 0], self.moments[:, : 1 + channels], self.moments[:, 1 + channels :]
+            variance = (left.diagonal()[1:].sum() - (left[0, 1:] ** 2).sum() / count) / channels
+            damping = torch.full((1 + channels,), float(self.ridge * variance) + 1e-9, dtype=left.dtype)
+            damping[0] = 0.0
+            self.weights = torch.linalg.solve(left + damping.diag(), right)
+
+    def scores(self, strengths: Tensor) -> Tensor | None:
+        """Scores (n, filters) for `strengths` (n, channels), or None at the very start."""
+        if self.weights is None:
+            return None
+        return self.weights[0] + strengths @ self.weights[1:]
+
+    def state_dict(self) -> dict[str, object]:
+        """What `load_state_dict` goes on from."""
+        return {"seen": self.seen, "moments": self.moments, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.seen, self.moments, self.weights = state["seen"], state["moments"], state["weights"]
+
+
+@contextmanager
+def gated(model: nn.Module, gate: Gate) -> Iterator[dict[str, OnlinePredictor]]:
+    """Inside, `model` trains with `gate`; its evaluation is not touched. Gives the predictors, by layer.
+
+    ValueError names a layer that `model` does not have.
+    """
+    layers = dict(model.named_children())
+    unknown = [name for name in gate.layers if name not in layers]
+    if unknown:
+        raise ValueError(f"gate: no layer '{unknown[0]}'; layers: {', '.join(layers)}")
+    predictors = {name: OnlinePredictor() for name in gate.layers} if gate.predicted else {}
+    draw = _Draw(gate.least)
+    handles = []
+    for index, name in enumerate(gate.layers):
+        hook = _Predicted(draw, predictors[name], index == 0) if gate.predicted else _Strongest(gate.least)
+        handles.append(layers[name].register_forward_hook(hook))
+    try:
+        yield predictors
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Strongest:
+    def __init__(self, least: float) -> None:
+        self.least = least
+
+    def __call__(self, layer: nn.Module, _: object, output: Tensor) -> Tensor | None:
+        if not layer.training:
+            return None
+        strengths = _strengths(functional.relu(output.detach()))
+        filters = strengths.shape[1]
+        keep = int(torch.randint(max(1, int(filters * self.least)), filters + 1, ()))
+        return _keep(output, strengths, keep)
+
+
+class _Draw:
+    """The share that all layers of a batch keep."""
+
+    def __init__(self, least: float) -> None:
+        self.least, self.share = least, 1.0
+
+    def renew(self) -> None:
+        self.share = self.least + (1 - self.least) * float(torch.rand(()))
+
+
+class _Predicted:
+    def __init__(self, draw: _Draw, predictor: OnlinePredictor, first: bool) -> None:
+        self.draw, self.predictor, self.first = draw, predictor, first
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if not layer.training:
+            return None
+        if self.first:
+            self.draw.renew()
+        given = inputs[0]
+        strengths = _strengths(getattr(given, "value", given).detach().abs()).double()
+        targets = _strengths(functional.relu(output.detach())).double()
+        scores = self.predictor.scores(strengths)
+        self.predictor.observe(strengths, targets)
+        keep = max(1, round(self.draw.share * targets.shape[1]))
+        return _keep(output, targets if scores is None else scores, keep)
+
+
+def _strengths(maps: Tensor) -> Tensor:
+    """Sums over the pixels of (n, channels, ...), in at least float32."""
+    return maps.flatten(2).sum(dim=2, dtype=torch.promote_types(maps.dtype, torch.float32))
+
+
+def _keep(output: Tensor, ranking: Tensor, keep: int) -> Tensor:
+    mask = torch.zeros_like(ranking, dtype=output.dtype).scatter_(1, ranking.topk(keep, dim=1).indices, 1.0)
+    return output * mask.reshape(*mask.shape, *[1] * (output.ndim - 2))
