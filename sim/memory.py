@@ -8,6 +8,9 @@ IMAGE_BASE = 0x1000_0F40
 """Where simulations put the weight image: not 0 and not at a page, so that a lost base address or a wrong split of
 bursts at 4 KB shows; a multiple of every bus width."""
 
+RESET_CYCLES = 8
+"""Cycles of reset at the start of a simulation, from which cycles are counted."""
+
 
 @dataclass(frozen=True)
 class FixedLatency:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hw.design import IntArray, Layer
+from hw.design import Design, IntArray, Layer
 from hw.emit.bits import Table, array, clog2, field, pack, power_of_two, table
 from hw.emit.geometry import Geometry
 
@@ -160,3 +160,12 @@ class Stage:
         padded = np.zeros((self.groups * self.lane_filters, *values.shape[1:]), np.int64)
         padded[: len(values)] = values
         return padded.reshape(self.groups, self.lane_filters, *values.shape[1:])
+
+
+def head_stages(design: Design) -> tuple[Stage, ...]:
+    """The stages of the design's head, each writing words of the width that the next one reads."""
+    widths = [layer.lanes.pixels for layer in design.head if layer.lanes is not None] + [design.engine.lanes.pixels]
+    stages: list[Stage] = []
+    for layer, out_pixels in zip(design.head, widths[1:], strict=True):
+        stages.append(Stage(layer, out_pixels, stages[-1].words_at_once if stages else 1))
+    return tuple(stages)

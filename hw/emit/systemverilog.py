@@ -15,7 +15,7 @@ from hw.design import Design
 from hw.emit.bits import index_bits
 from hw.emit.program import Program
 from hw.emit.registers import registers
-from hw.emit.stage import Stage
+from hw.emit.stage import Stage, head_stages
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def emit(design: Design, folder: Path) -> None:
 
 def sources(design: Design) -> dict[str, str]:
     """Every text of the accelerator's rtl folder, by path below `folder` of `emit`."""
-    stages, program = _stages(design), Program(design)
+    stages, program = head_stages(design), Program(design)
     tables = [t for stage in stages for t in stage.tables.values()] + list(program.tables.values())
     library = {
         entry.name: entry.read_text()
@@ -66,15 +66,6 @@ def sources(design: Design) -> dict[str, str]:
     texts |= {f"rtl/mem/{t.name}.hex": t.hexadecimal() for t in tables}
     texts["rtl/files.f"] = "".join(f"{name}\n" for name in (*library, *generated))
     return texts
-
-
-def _stages(design: Design) -> tuple[Stage, ...]:
-    """The head's stages, each writing words of the width that the next one reads."""
-    widths = [layer.lanes.pixels for layer in design.head if layer.lanes is not None] + [design.engine.lanes.pixels]
-    stages: list[Stage] = []
-    for layer, out_pixels in zip(design.head, widths[1:], strict=True):
-        stages.append(Stage(layer, out_pixels, stages[-1].words_at_once if stages else 1))
-    return tuple(stages)
 
 
 def _top(design: Design, stages: tuple[Stage, ...], program: Program, *, probed: bool) -> str:

@@ -1,0 +1,181 @@
+"""The cycle model against the RTL in Verilator: every layer of every frame and every stamp, equal to the cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hw.design import Design, Engine, IntArray, Lanes
+from hw.emit import emit
+from sim import golden
+from sim.cycles import Cause, CycleModel, CycleRun, Masks
+from sim.memory import FixedLatency
+from sim.verilated import RtlRun, VerilatedModel, build
+from tests.designs import digits_like, random_design, random_frames
+from tests.test_rtl_designs import FULL, QUICK, emitted
+
+ROOT = Path(__file__).parent.parent
+SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.full) for seed in FULL)]
+MEMORIES = {
+    "fast": FixedLatency(latency=1, outstanding=64),
+    "usual": FixedLatency(),
+    "slow": FixedLatency(latency=61, outstanding=1),
+    "gaps": FixedLatency(latency=10, outstanding=2, gap_every=15, gap_cycles=4),
+}
+
+
+def masks(design: Design, frames: IntArray, keep: Mapping[str, int] | None = None) -> Masks:
+    return Masks.of(design, golden.run(design, frames, keep))
+
+
+def check(rtl: RtlRun, model: CycleRun) -> None:
+    """Both saw the same frames: they took the same cycles, everywhere."""
+    for seen, layer in zip(rtl.layers, model.layers, strict=True):
+        assert np.array_equal(seen.cycles, layer.cycles), f"cycles of {layer.name}"
+        assert np.array_equal(seen.bytes, layer.bytes), f"bytes of {layer.name}"
+        assert np.array_equal(layer.causes.sum(axis=1), layer.cycles), f"causes of {layer.name}"
+        assert (layer.causes >= 0).all(), f"causes of {layer.name}"
+    for stamp in ("first_in", "last_in", "last_out"):
+        assert np.array_equal(getattr(rtl, stamp), getattr(model, stamp)), stamp
+    assert np.array_equal(rtl.bus_bytes, model.bytes)
+
+
+def compare(
+    design: Design,
+    library: Path,
+    image: bytes,
+    frames: IntArray,
+    memory: FixedLatency,
+    keep: Mapping[str, int] | None = None,
+) -> None:
+    """A stream, and one frame of it alone."""
+    model, seen = CycleModel(design, memory), masks(design, frames, keep)
+    rtl = VerilatedModel(library, design, image, memory).run(frames, keep)
+    check(rtl, model.stream(seen, int(rtl.first_in[0])))
+    last = VerilatedModel(library, design, image, memory).run(frames[-1:], keep)
+    alone = model.alone(seen, int(last.first_in[0]))
+    assert alone.latency[-1] == last.last_out[0] - last.first_in[0] + 1
+    assert [layer.cycles[-1] for layer in alone.layers] == [layer.cycles[0] for layer in last.layers]
+
+
+# -- equality with the RTL --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
+def test_random_designs(seed: int, memory: FixedLatency) -> None:
+    design, library, image = emitted(seed)
+    compare(design, library, image, random_frames(design, 14, seed + 1000), memory)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.data_too_large])
+@given(st.data())
+def test_any_memory_and_any_keep(data: st.DataObject) -> None:
+    design, library, image = emitted(data.draw(st.sampled_from(QUICK), label="seed"))
+    memory = FixedLatency(
+        latency=data.draw(st.integers(1, 90), label="latency"),
+        outstanding=data.draw(st.integers(1, 20), label="outstanding"),
+        gap_every=data.draw(st.integers(0, 40), label="gap_every"),
+        gap_cycles=data.draw(st.integers(0, 9), label="gap_cycles"),
+    )
+    keep = {x.name: data.draw(st.integers(1, x.filters), label=f"keep of {x.name}") for x in design.lazy_layers}
+    frames = random_frames(design, data.draw(st.integers(1, 8), label="frames"), data.draw(st.integers(0, 99)))
+    compare(design, library, image, frames, memory, keep)
+
+
+@pytest.mark.full
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.data_too_large])
+@given(st.data())
+def test_any_engine(data: st.DataObject) -> None:
+    """The same networks on other foldings, buses and read masters: each is emitted and built."""
+    base = random_design(data.draw(st.integers(200, 260), label="seed"))
+    engine = Engine(
+        lanes=Lanes(data.draw(st.integers(1, 9), label="filters"), 2 ** data.draw(st.integers(0, 4), label="pixels")),
+        bus_bytes=data.draw(st.sampled_from((4, 8, 16, 32, 64)), label="bus_bytes"),
+        predictor_lanes=data.draw(st.sampled_from((1, 2, 4, 8, 16)), label="predictor_lanes"),
+        outstanding=data.draw(st.sampled_from((1, 2, 4, 8, 16)), label="outstanding"),
+        max_burst=data.draw(st.sampled_from((1, 2, 4, 8, 16, 64, 256)), label="max_burst"),
+        gap_words=data.draw(st.integers(0, 6), label="gap_words"),
+        join_words=data.draw(st.sampled_from((0, 1, 2, 8, 64)), label="join_words"),
+    )
+    design = replace(base, engine=engine)
+    folder = ROOT / "build" / "tests" / "cycles" / f"{design.name}_{design.fingerprint:016x}"
+    emit(design, folder)
+    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
+    memory = FixedLatency(data.draw(st.integers(1, 70), label="latency"), data.draw(st.integers(1, 16)))
+    compare(design, library, (folder / "weights.bin").read_bytes(), random_frames(design, 7, 1), memory)
+
+
+def test_the_default_recipes_network() -> None:
+    design = digits_like(7)
+    folder = ROOT / "build" / "tests" / "cycles" / "digits_like"
+    emit(design, folder)
+    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
+    image, frames = (folder / "weights.bin").read_bytes(), random_frames(design, 6, 3)
+    for kept in ((32, 64), (16, 32), (1, 5)):
+        for memory in MEMORIES.values():
+            compare(design, library, image, frames, memory, {"conv2": kept[0], "conv3": kept[1]})
+
+
+# -- what holds without the RTL ---------------------------------------------------------------------------------------
+def test_frames_alone_do_not_depend_on_threads_or_neighbours() -> None:
+    design = digits_like(7)
+    model, seen = CycleModel(design), masks(design, random_frames(design, 9, 5))
+    one, three = model.alone(seen), model.alone(seen, threads=3)
+    single = Masks(tuple(x[4:5] for x in seen.present), tuple(x[4:5] for x in seen.chosen))
+    for layer in one.layers:
+        assert np.array_equal(layer.cycles, three.layer(layer.name).cycles)
+        assert np.array_equal(layer.causes, three.layer(layer.name).causes)
+        assert layer.cycles[4] == model.stream(single).layer(layer.name).cycles[0]
+    assert np.array_equal(one.last_out, three.last_out)
+
+
+def test_the_array_computes_as_many_cycles_as_it_has_steps() -> None:
+    design = digits_like(7)
+    seen = masks(design, random_frames(design, 3, 8))
+    run = CycleModel(design).alone(seen)
+    dense = design.tail[-1]  # 2 x 2 maps of 64 channels, all of which one window reaches
+    groups = -(-dense.filters // design.engine.lanes.filters)
+    steps = groups * np.maximum(1, 4 * seen.present[-1].sum(axis=1))
+    assert np.array_equal(run.layer(dense.name).causes[:, Cause.COMPUTE], steps)
+
+
+def test_steady_state_is_bound_by_the_slower_of_head_and_engine() -> None:
+    design = digits_like(7)
+    frames = np.repeat(random_frames(design, 1, 2), 12, axis=0)
+    run = CycleModel(design).stream(masks(design, frames))
+    per_frame = run.engine[-1] + 2  # the engine is idle for 2 cycles between frames
+    assert per_frame > run.stage_busy[0] / 12
+    assert run.interval == per_frame
+    with pytest.raises(ValueError, match="at least two"):
+        _ = CycleModel(design).stream(masks(design, frames[:1])).interval
+
+
+def test_no_frames_give_an_empty_run() -> None:
+    design = digits_like(7)
+    run = CycleModel(design).stream(masks(design, random_frames(design, 0, 1)))
+    assert run.layers[0].cycles.shape == (0,)
+    assert run.latency.shape == (0,)
+
+
+def test_wrong_masks_are_named() -> None:
+    design = digits_like(7)
+    model, seen = CycleModel(design), masks(design, random_frames(design, 2, 1))
+    with pytest.raises(ValueError, match=r"masks of 2 layers; the tail of 'digits_like' has 3"):
+        model.stream(Masks(seen.present[:2], seen.chosen[:2]))
+    with pytest.raises(ValueError, match=r"layer 'conv2': 'present' is \(2, 15\) of bool; accepted: \(2, 16\)"):
+        model.stream(Masks((seen.present[0][:, 1:], *seen.present[1:]), seen.chosen))
+    with pytest.raises(ValueError, match="layer 'dense': a filter is not chosen"):
+        model.stream(Masks(seen.present, (*seen.chosen[:2], np.zeros_like(seen.chosen[2]))))
+    with pytest.raises(ValueError, match="layer 'conv3': a channel is present whose filter was not chosen"):
+        model.stream(Masks((seen.present[0], np.ones_like(seen.present[1]), seen.present[2]), seen.chosen))
+    with pytest.raises(ValueError, match="first_in is 3; accepted: at least 8"):
+        model.stream(seen, first_in=3)
+    with pytest.raises(ValueError, match="threads: 0"):
+        model.alone(seen, threads=0)
+    with pytest.raises(KeyError, match="no tail layer 'conv1'; there are: conv2, conv3, dense"):
+        model.stream(seen).layer("conv1")
