@@ -16,7 +16,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.design import BoolArray, Design, IntArray, Layer
+from hw.control import Changes, Control
+from hw.design import BoolArray, Design, IntArray, Layer, Mode
 from hw.emit.geometry import Geometry
 from hw.emit.program import Program
 from hw.emit.stage import Stage, head_stages
@@ -49,16 +50,25 @@ class Cause(IntEnum):
 # -- what goes in -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """What n frames do in each layer of the tail: `present` (n, input channels), `chosen` (n, filters)."""
+    """What n frames do in each layer of the tail: `present` (n, input channels), `chosen` (n, filters).
+
+    `modes` tells how filters are chosen, which takes its time; that of a layer that is not lazy says nothing.
+    """
 
     present: tuple[BoolArray, ...]
     chosen: tuple[BoolArray, ...]
+    modes: tuple[Mode, ...]
 
     @classmethod
-    def of(cls, design: Design, run: GoldenRun) -> Masks:
-        """Those of the golden model's run of `design`."""
+    def of(cls, design: Design, run: GoldenRun, keep: Changes = None) -> Masks:
+        """Those of the golden model's run of `design` with `keep`."""
+        control = Control.of(design, keep)
         traces = [run.layer(layer.name) for layer in design.tail]
-        return cls(tuple(t.strengths > 0 for t in traces), tuple(t.chosen for t in traces))
+        return cls(
+            tuple(t.strengths > 0 for t in traces),
+            tuple(t.chosen for t in traces),
+            tuple(control.selections.get(layer.name, layer.selection).mode for layer in design.tail),
+        )
 
     @property
     def frames(self) -> int:
@@ -67,8 +77,12 @@ class Masks:
 
     def check(self, design: Design) -> None:
         """Raise `ValueError` where the masks are not those of `design`, or contradict one another."""
-        if len(self.present) != len(design.tail) or len(self.chosen) != len(design.tail):
-            raise ValueError(f"masks of {len(self.present)} layers; the tail of '{design.name}' has {len(design.tail)}")
+        found = {len(self.present), len(self.chosen), len(self.modes)}
+        if found != {len(design.tail)}:
+            raise ValueError(
+                f"masks and modes of {', '.join(map(str, sorted(found)))} layers; "
+                f"the tail of '{design.name}' has {len(design.tail)}"
+            )
         before: BoolArray | None = None
         for layer, present, chosen in zip(design.tail, self.present, self.chosen, strict=True):
             for what, mask, width in (
@@ -157,8 +171,8 @@ class Walk:
     """How a layer's windows go, whatever is in the map.
 
     Windows of the same class reach the same taps: `window_class` (windows,), `reach` (classes, taps). Window w
-    completes the output words ``first_word[w]:first_word[w + 1]`` (windows + 1,), each with the last lane that it needs:
-    `word_lane` (words,).
+    completes the output words ``first_word[w]:first_word[w + 1]`` (windows + 1,), each with the last lane that it
+    needs: `word_lane` (words,).
     """
 
     geometry: Geometry
@@ -233,6 +247,7 @@ class _Layer(ctypes.Structure):
         *_integers("channels", "filters", "pinned", "score_words", "offset", "stride"),
         ("walk", _Walk),
         *_pointers("order", "place_channel", "place_first", "place_end", "class_steps"),
+        *_integers("above"),
     )
 
 
@@ -344,6 +359,8 @@ class CycleModel:
             **{name: array.ctypes.data for name, array in {**per_layer, **stamps}.items()},
         )
         self._model.first_in = first_in
+        for i, (layer, mode) in enumerate(zip(layers, masks.modes, strict=True)):
+            self._model.layer[i].above = layer.lazy and mode is Mode.THRESHOLD
         if threads:
             self._lib.pen_alone(ctypes.byref(self._model), ctypes.byref(arrays), n, threads)
         else:

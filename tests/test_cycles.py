@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hw.design import Design, Engine, IntArray, Lanes
+from hw.control import Changes
+from hw.design import Design, Engine, IntArray, Lanes, Mode, Selection
 from hw.emit import emit
 from sim import golden
 from sim.cycles import Cause, CycleModel, CycleRun, Masks
 from sim.memory import FixedLatency
 from sim.verilated import RtlRun, VerilatedModel, build
-from tests.designs import digits_like, random_design, random_frames
+from tests.designs import digits_like, random_design, random_frames, random_threshold
 from tests.test_rtl_designs import FULL, QUICK, emitted
 
 ROOT = Path(__file__).parent.parent
@@ -30,8 +30,8 @@ MEMORIES = {
 }
 
 
-def masks(design: Design, frames: IntArray, keep: Mapping[str, int] | None = None) -> Masks:
-    return Masks.of(design, golden.run(design, frames, keep))
+def masks(design: Design, frames: IntArray, keep: Changes = None) -> Masks:
+    return Masks.of(design, golden.run(design, frames, keep), keep)
 
 
 def check(rtl: RtlRun, model: CycleRun) -> None:
@@ -52,7 +52,7 @@ def compare(
     image: bytes,
     frames: IntArray,
     memory: FixedLatency,
-    keep: Mapping[str, int] | None = None,
+    keep: Changes = None,
 ) -> None:
     """A stream, and one frame of it alone."""
     model, seen = CycleModel(design, memory), masks(design, frames, keep)
@@ -74,7 +74,7 @@ def test_random_designs(seed: int, memory: FixedLatency) -> None:
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.data_too_large])
 @given(st.data())
-def test_any_memory_and_any_keep(data: st.DataObject) -> None:
+def test_any_memory_and_any_selection(data: st.DataObject) -> None:
     design, library, image = emitted(data.draw(st.sampled_from(QUICK), label="seed"))
     memory = FixedLatency(
         latency=data.draw(st.integers(1, 90), label="latency"),
@@ -82,8 +82,16 @@ def test_any_memory_and_any_keep(data: st.DataObject) -> None:
         gap_every=data.draw(st.integers(0, 40), label="gap_every"),
         gap_cycles=data.draw(st.integers(0, 9), label="gap_cycles"),
     )
-    keep = {x.name: data.draw(st.integers(1, x.filters), label=f"keep of {x.name}") for x in design.lazy_layers}
     frames = random_frames(design, data.draw(st.integers(1, 8), label="frames"), data.draw(st.integers(0, 99)))
+    run, rng = golden.run(design, frames), np.random.default_rng(data.draw(st.integers(0, 99), label="thresholds"))
+    keep = {
+        layer.name: Selection(
+            data.draw(st.sampled_from(Mode), label=f"mode of {layer.name}"),
+            data.draw(st.integers(1, layer.filters), label=f"keep of {layer.name}"),
+            random_threshold(rng, layer, run.layer(layer.name).strengths),
+        )
+        for layer in design.lazy_layers
+    }
     compare(design, library, image, frames, memory, keep)
 
 
@@ -126,7 +134,7 @@ def test_frames_alone_do_not_depend_on_threads_or_neighbours() -> None:
     design = digits_like(7)
     model, seen = CycleModel(design), masks(design, random_frames(design, 9, 5))
     one, three = model.alone(seen), model.alone(seen, threads=3)
-    single = Masks(tuple(x[4:5] for x in seen.present), tuple(x[4:5] for x in seen.chosen))
+    single = Masks(tuple(x[4:5] for x in seen.present), tuple(x[4:5] for x in seen.chosen), seen.modes)
     for layer in one.layers:
         assert np.array_equal(layer.cycles, three.layer(layer.name).cycles)
         assert np.array_equal(layer.causes, three.layer(layer.name).causes)
@@ -165,14 +173,14 @@ def test_no_frames_give_an_empty_run() -> None:
 def test_wrong_masks_are_named() -> None:
     design = digits_like(7)
     model, seen = CycleModel(design), masks(design, random_frames(design, 2, 1))
-    with pytest.raises(ValueError, match=r"masks of 2 layers; the tail of 'digits_like' has 3"):
-        model.stream(Masks(seen.present[:2], seen.chosen[:2]))
+    with pytest.raises(ValueError, match=r"masks and modes of 2, 3 layers; the tail of 'digits_like' has 3"):
+        model.stream(replace(seen, present=seen.present[:2]))
     with pytest.raises(ValueError, match=r"layer 'conv2': 'present' is \(2, 15\) of bool; accepted: \(2, 16\)"):
-        model.stream(Masks((seen.present[0][:, 1:], *seen.present[1:]), seen.chosen))
+        model.stream(replace(seen, present=(seen.present[0][:, 1:], *seen.present[1:])))
     with pytest.raises(ValueError, match="layer 'dense': a filter is not chosen"):
-        model.stream(Masks(seen.present, (*seen.chosen[:2], np.zeros_like(seen.chosen[2]))))
+        model.stream(replace(seen, chosen=(*seen.chosen[:2], np.zeros_like(seen.chosen[2]))))
     with pytest.raises(ValueError, match="layer 'conv3': a channel is present whose filter was not chosen"):
-        model.stream(Masks((seen.present[0], np.ones_like(seen.present[1]), seen.present[2]), seen.chosen))
+        model.stream(replace(seen, present=(seen.present[0], np.ones_like(seen.present[1]), seen.present[2])))
     with pytest.raises(ValueError, match="first_in is 3; accepted: at least 8"):
         model.stream(seen, first_in=3)
     with pytest.raises(ValueError, match="threads: 0"):

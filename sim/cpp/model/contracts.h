@@ -58,8 +58,7 @@ constexpr int64_t kSelectWord = 3;
 constexpr int64_t kFilterToCommand = 4;
 constexpr int64_t kCommandToNext = 2;
 constexpr int64_t kFilterEmpty = 4;
-// and back from the next filter: the cycle that ends a group, from which its weights count
-constexpr int64_t kGroupEnd = 1;
+constexpr int64_t kEndToFetch = 1;  // from the end of the choice to the end of its last group
 constexpr int64_t kDataToGroup = 1;  // from a group's last word to its first pass
 constexpr int64_t kDoneToFetch = 1;  // from a group's last beat to the first filter of the next but one
 

@@ -29,6 +29,7 @@ struct PenLayer {
     PenWalk walk;
     const int32_t *order, *place_channel, *place_first, *place_end;
     const int32_t* class_steps;  // (classes, channels)
+    int64_t above;
 };
 
 struct PenModel {
@@ -96,7 +97,8 @@ private:
         for (int64_t n = 0; n < model.layers; ++n) {
             const PenLayer& l = model.layer[n];
             shapes.push_back({l.channels, l.filters, l.pinned, l.score_words, l.walk.classes, static_cast<uint64_t>(l.offset),
-                              l.stride, l.order, l.place_channel, l.place_first, l.place_end, l.class_steps, walk_of(l.walk)});
+                              l.stride, l.order, l.place_channel, l.place_first, l.place_end, l.class_steps, walk_of(l.walk),
+                              l.above != 0});
         }
         return shapes;
     }

@@ -35,6 +35,7 @@ struct LayerShape {
     const int32_t* place_end;      // and one past the last
     const int32_t* class_steps;    // (classes, channels): steps of a pass for a present channel
     Walk walk;
+    bool above;             // its filters are those above a threshold, not so many
 };
 
 struct EngineShape {
@@ -180,7 +181,7 @@ private:
         int64_t settled = start + contract::kSettle;
         size_t fetched = 0;
         for (size_t g = 0; g < groups_.size(); ++g) {
-            for (; fetched < groups_.size() && fetched < g + 2; ++fetched) fetch(shape, fetched);
+            for (; fetched < groups_.size() && fetched < g + 2; ++fetched) fetch(shape, fetched, selected);
             Group& group = groups_[g];
             int64_t valid = group.issued;
             if (group.commands > 0) {
@@ -205,6 +206,7 @@ private:
 
         // ---- End -----------------------------------------------------------------------------------------------------
         result.end = std::max({settled, selected, listed_});
+        if (ends_early(shape)) result.end = std::max(result.end, end_seen(selected));
         result.causes[kSelect] += result.end - settled;
         if (next) {
             const int64_t predicted = std::max({build + 1, events_.empty(), events_.predict_idle()});
@@ -222,7 +224,8 @@ private:
     int64_t choose(const LayerShape& shape, const uint8_t* chosen, int64_t start) {
         int64_t count = 0;
         for (int64_t f = 0; f < shape.filters; ++f) count += chosen[f] != 0;
-        const int64_t in_order = count == shape.filters ? count : std::min(count, shape.pinned);
+        const bool all = count == shape.filters && !shape.above;
+        const int64_t in_order = all ? count : shape.pinned;
         filters_.clear();
         offered_.clear();
         for (int64_t n = 0; n < in_order; ++n) {
@@ -230,10 +233,10 @@ private:
             offered_.push_back(start + contract::kStartToListed + n * contract::kListed + contract::kFifo);
         }
         listed_ = in_order > 0 ? offered_.back() : start;  // from the cycle after the last one's entry on
-        if (count == in_order) return start;
+        if (shape.above ? in_order == shape.filters : in_order == count) return start;
 
         int64_t cycle = start + contract::kStartToSelect;
-        cycle += shape_.score_digits * (shape.score_words + contract::kSelectDigit);
+        if (!shape.above) cycle += shape_.score_digits * (shape.score_words + contract::kSelectDigit);
         const auto pinned = static_cast<size_t>(shape.pinned);
         barred_.assign(static_cast<size_t>(shape.filters), 0);
         for (size_t n = 0; n < pinned; ++n) barred_[static_cast<size_t>(shape.order[n])] = 1;
@@ -285,7 +288,13 @@ private:
         size_t last_command = 0;
     };
 
-    void fetch(const LayerShape& shape, size_t number) {
+    // Above a threshold there may be fewer filters than the fetch is told of; it sees the end of the selection instead.
+    bool ends_early(const LayerShape& shape) const {
+        return shape.above && static_cast<int64_t>(filters_.size()) < shape.filters;
+    }
+    int64_t end_seen(int64_t selected) const { return std::max(fetch_free_, selected) + contract::kEndToFetch; }
+
+    void fetch(const LayerShape& shape, size_t number, int64_t selected) {
         Group& group = groups_[number];
         for (int64_t n = group.first; n < group.first + group.size; ++n) {
             int64_t cycle = std::max(fetch_free_, offered_[static_cast<size_t>(n)]);
@@ -306,6 +315,10 @@ private:
             fetch_free_ = cycle;
         }
         group.issued = fetch_free_;
+        if (number + 1 == groups_.size() && !group.pinned && group.size < shape_.lanes && ends_early(shape)) {
+            group.issued = end_seen(selected);
+            group.chosen = std::max(group.chosen, selected);
+        }
         group.last_command = static_cast<size_t>(commands_) - 1;
     }
 
