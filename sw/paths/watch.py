@@ -154,6 +154,17 @@ def kept(masks: Mapping[str, Tensor]) -> Change:
     return change
 
 
+def in_turn(*changes: Change) -> Change:
+    """A change that makes `changes` one after another."""
+
+    def change(name: str, output: Tensor) -> Tensor:
+        for each in changes:
+            output = each(name, output)
+        return output
+
+    return change
+
+
 def known(layers: Sequence[str], observed: Sequence[str]) -> None:
     """ValueError if one of `layers` is not `observed`."""
     for name in layers:
