@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sw.paths.scores import Scores
+from sw.paths.scores import Batches, ScoreConfig, Scores, measure
 from sw.train import write_atomically
 
 FORMAT = "penstock critical path 1"
@@ -77,6 +77,29 @@ def from_scores(scores: Scores, ratio: float, layers: Sequence[str] | None = Non
     """The path of the filters of highest score, the share `ratio` of each of `layers` (all that are scored)."""
     names = scores.layers if layers is None else tuple(layers)
     return CriticalPath(scores.name, ratio, names, tuple(best(scores.of(name), ratio) for name in names))
+
+
+def iterative(
+    model: nn.Module, data: Batches, config: ScoreConfig, score: str, ratio: float, steps: int
+) -> Iterator[CriticalPath]:
+    """Class-specific pruning without training: rank, drop the lowest, measure again in what is left, repeat.
+
+    `score` is one of `scores.measure`'s. In each of `steps` every class loses the same share of the filters that it
+    still has, so that the last path keeps `ratio`; all are yielded. What is measured anew are the frames of a class in
+    the network cut to that class's path, for all classes in one pass over `data`, which is iterated `steps` times.
+    ValueError for a ratio outside 0..1, and for less than one step.
+    """
+    if not 0 < ratio <= 1 or steps < 1:
+        raise ValueError(f"ratio {ratio} in {steps} steps; accepted: above 0, up to 1, in at least 1")
+    path: CriticalPath | None = None
+    for step in range(1, steps + 1):
+        masks = dict(zip(path.layers, path.masks, strict=True)) if path else None
+        found = measure(model, data, config, [score], masks)[score]
+        left = [np.where(masks[name], found.of(name), -np.inf) if masks else found.of(name) for name in found.layers]
+        share = ratio ** (step / steps)
+        name = f"{score}, iterative"
+        path = CriticalPath(name, share, found.layers, tuple(best(values, share) for values in left))
+        yield path
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -181,7 +181,7 @@ def measure(
     """
     needed = _needed(names)
     targets = list(dict.fromkeys(target for name in needed if (target := _MEASURES[name].target) is not None))
-    sums = _Sums(config.classes)
+    sums = Sums(config.classes)
     seen: dict[str, Tensor] = {}
 
     def keep(name: str, output: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def _maps(values: Tensor) -> Tensor:
     return values.flatten(2) if values.ndim > 2 else values[:, :, None]
 
 
-class _Sums:
+class Sums:
     """Sums over frames, by score and layer, float64 (classes, filters)."""
 
     def __init__(self, classes: int) -> None:
@@ -245,18 +245,21 @@ class _Sums:
         self.totals: dict[str, dict[str, Tensor]] = {}
 
     def count(self, y: Tensor) -> None:
+        """Take note of frames of classes `y` (n,); ValueError for what is no class."""
         classes = len(self.frames)
         if y.numel() and (int(y.min()) < 0 or int(y.max()) >= classes):
             raise ValueError(f"labels {int(y.min())} to {int(y.max())}; accepted: 0 to {classes - 1}")
         self.frames += torch.bincount(y.cpu(), minlength=classes)
 
     def add(self, name: str, layer: str, y: Tensor, values: Tensor) -> None:
+        """Add `values` (n, filters) of frames of classes `y`."""
         layers = self.totals.setdefault(name, {})
         if layer not in layers:
             layers[layer] = torch.zeros(len(self.frames), values.shape[1], dtype=torch.float64, device=values.device)
         layers[layer].index_add_(0, y, values.double())
 
     def means(self, name: str) -> dict[str, NDArray[np.float64]]:
+        """Means over each class's frames, by layer; ValueError for a class without frames."""
         missing = (self.frames == 0).nonzero().flatten().tolist()
         if missing:
             raise ValueError(f"no frame of class {missing[0]}; accepted: one or more of each")
@@ -264,7 +267,7 @@ class _Sums:
         return {layer: (total.cpu() / frames).numpy() for layer, total in self.totals[name].items()}
 
 
-def _finished(name: str, sums: _Sums, seed: int) -> Scores:
+def _finished(name: str, sums: Sums, seed: int) -> Scores:
     if name == "random":
         shapes = next(iter(sums.totals.values()))
         random = np.random.default_rng(seed)
@@ -346,7 +349,7 @@ def ablation(model: nn.Module, data: Batches, config: ScoreConfig, together: int
 
     What lies before a layer runs once where `model` is an `nn.Sequential`; `together` filters are ablated in one batch.
     """
-    sums = _Sums(config.classes)
+    sums = Sums(config.classes)
     with frozen(model), torch.no_grad():
         for x, y in data:
             x, y = placed(model, x), placed(model, y)

@@ -165,6 +165,19 @@ def in_turn(*changes: Change) -> Change:
     return change
 
 
+def split(model: nn.Module, layers: Sequence[str]) -> tuple[nn.Module, nn.Module]:
+    """(head, tail), with ``model(x) = tail(head(x))`` and none of `layers` in the head, which is as long as it can be.
+
+    They share their modules with `model`. Of what is no `nn.Sequential` the head is the identity.
+    """
+    if isinstance(model, nn.Sequential):
+        wanted = {layer.partition(".")[0] for layer in layers}
+        for index, (name, _) in enumerate(model.named_children()):
+            if name in wanted:
+                return model[:index], model[index:]
+    return nn.Identity(), model
+
+
 def known(layers: Sequence[str], observed: Sequence[str]) -> None:
     """ValueError if one of `layers` is not `observed`."""
     for name in layers:
