@@ -182,23 +182,26 @@ def measure(
     needed = _needed(names)
     targets = list(dict.fromkeys(target for name in needed if (target := _MEASURES[name].target) is not None))
     sums = Sums(config.classes)
+    ran: list[str] = []
     seen: dict[str, Tensor] = {}
 
     def keep(name: str, output: Tensor) -> Tensor:
-        once(name, seen)
+        once(name, ran)
+        ran.append(name)
         if config.layers is None or name in config.layers:
             seen[name] = output if output.requires_grad or not targets else output.requires_grad_()
         return output
 
     with frozen(model), torch.set_grad_enabled(bool(targets)):
         for x, y in data:
+            ran.clear()
             seen.clear()
             x, y = placed(model, x), placed(model, y)
             sums.count(y)
             own = {name: torch.as_tensor(mask, device=y.device)[y] for name, mask in (masks or {}).items()}
             with watched(model, in_turn(kept(own), keep)), in_precision(config.precision, x):
                 logits = model(x)
-            known(config.layers or (), list(seen))
+            known(config.layers or (), ran)
             values = {name: _maps(output.detach()) for name, output in seen.items()}
             for target in (None, *targets):
                 slopes = values if target is None else _slopes(target, logits, y, seen, last=target == targets[-1])

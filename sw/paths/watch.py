@@ -6,7 +6,7 @@ between; nothing about the network's class is assumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -185,7 +185,7 @@ def known(layers: Sequence[str], observed: Sequence[str]) -> None:
             raise ValueError(f"layer '{name}' is not there, or no ReLU follows it; accepted: {', '.join(observed)}")
 
 
-def once(name: str, seen: Mapping[str, object]) -> None:
+def once(name: str, seen: Collection[str]) -> None:
     """ValueError if layer `name` was `seen` in this pass already."""
     if name in seen:
         raise ValueError(f"layer '{name}' runs twice in one pass; accepted: layers that run once")
