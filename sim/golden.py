@@ -65,41 +65,45 @@ def _accumulate_conv(layer: Layer, maps: IntArray) -> IntArray:
     height, width = (rows - 1) * s + kh, (columns - 1) * s + kw  # rows and columns that the windows touch
     inside = maps[:, :, : height - top, : width - left]
     bottom, right = height - top - inside.shape[2], width - left - inside.shape[3]
-    padded = np.pad(inside.astype(_operands(layer)), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    kind = _operands(layer, maps)
+    padded = np.pad(inside.astype(kind), ((0, 0), (0, 0), (top, bottom), (left, right)))
     windows = sliding_window_view(padded, (kh, kw), axis=(2, 3))[:, :, ::s, ::s]  # n c rows columns kh kw
     unfolded = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, layer.weights[0].size)
-    products = _product(layer, unfolded)
+    products = _product(layer, unfolded, kind)
     return products.reshape(len(maps), rows, columns, layer.filters).transpose(0, 3, 1, 2)
 
 
 def _accumulate_dense(layer: Layer, maps: IntArray) -> IntArray:
     """Product of the flattened `maps` (n, c, h, w) with all filters: (n, filters, 1, 1)."""
-    return _product(layer, maps.reshape(len(maps), layer.weights[0].size))[:, :, None, None]
+    operands = maps.reshape(len(maps), layer.weights[0].size)
+    return _product(layer, operands, _operands(layer, maps))[:, :, None, None]
 
 
 ACCUMULATE: Mapping[type[Layer], Accumulate] = MappingProxyType({Conv: _accumulate_conv, Dense: _accumulate_dense})
 """The sums of products of each kind of layer, without bias; a new kind of layer is one more entry."""
 
 
-def _operands(layer: Layer) -> type[np.float32 | np.float64]:
-    """The floating-point type in which BLAS, which is fast there, computes the layer's products exactly.
+def _operands(layer: Layer, maps: IntArray) -> type[np.float32 | np.float64]:
+    """The floating-point type in which BLAS, which is fast there, computes the layer's products on `maps` exactly.
 
     Whatever the order of summation, and with fused multiply-add or not, a partial sum is a sum over a subset of the
-    products, an integer that no sum over all products of one sign exceeds. Where that bound is below 2**24, float32
-    holds it; float64 always does, because `Design` limits accumulators to fewer than 53 bits.
+    products; none exceeds that of the products of one sign, with every channel at its largest value in the frame.
+    Where this bound is below 2**24, float32 holds every partial sum; float64 always does, because `Design` limits
+    accumulators to fewer than 53 bits.
     """
     assert layer.accumulator_bits <= EXACT_BITS, f"layer '{layer.name}' has {layer.accumulator_bits}-bit accumulators"
-    weights = layer.weights.reshape(layer.filters, -1)
+    weights = layer.weights.reshape(layer.filters, layer.input.channels, -1)
     if layer.input_format.signed:
-        bound = np.abs(weights).sum(axis=1)
+        sums = np.abs(weights).sum(axis=2)
     else:
-        bound = np.maximum(weights.clip(min=0).sum(axis=1), -weights.clip(max=0).sum(axis=1))
-    return np.float32 if int(bound.max()) * layer.input_format.magnitude < SINGLE else np.float64
+        sums = np.maximum(weights.clip(min=0).sum(axis=2), -weights.clip(max=0).sum(axis=2))
+    largest = np.abs(maps).max(axis=(2, 3), initial=0)  # (n, channels)
+    bound = (largest.astype(np.float64) @ sums.T.astype(np.float64)).max(initial=0)
+    return np.float32 if bound < SINGLE else np.float64
 
 
-def _product(layer: Layer, operands: NDArray[np.generic]) -> IntArray:
-    """`operands` (m, fan-in) times the layer's weights: (m, filters), exact."""
-    kind = _operands(layer)
+def _product(layer: Layer, operands: NDArray[np.generic], kind: type[np.float32 | np.float64]) -> IntArray:
+    """`operands` (m, fan-in) times the layer's weights: (m, filters), computed as `kind`."""
     matrix = layer.weights.reshape(layer.filters, -1).T.astype(kind)
     sums = np.matmul(operands.astype(kind, copy=False), matrix)
     return sums.astype(np.int64)

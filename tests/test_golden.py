@@ -206,7 +206,8 @@ def test_sums_at_the_edge_of_single_precision_are_exact(largest: int, sign: int)
     maps[1:, :, 0, 0] -= np.random.default_rng(0).integers(0, 3, (3, 516))
     expected = maps[:, :, 0, 0] @ weights[:, :, 0, 0].T  # integers throughout
     assert (golden.accumulate(layer, maps)[:, :, 0, 0] == expected).all()
-    assert golden._operands(layer) is (np.float64 if (largest, sign) == (128, -1) else np.float32)
+    assert golden._operands(layer, maps) is (np.float64 if (largest, sign) == (128, -1) else np.float32)
+    assert golden._operands(layer, maps // 2) is np.float32
 
 
 def test_no_frames_give_empty_arrays_of_the_right_shape() -> None:
