@@ -81,6 +81,16 @@ def hls(
 
 
 @app.command()
+def train(
+    recipe_file: Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe that names model.checkpoint")],
+    build: BuildFolder = Path("build"),
+) -> None:
+    """Train a recipe's network and write its checkpoint, from which `hls` starts."""
+    flow = _flow(recipe.load(recipe_file), build)
+    flow.console.print(f"wrote {flow.train()}", highlight=False)
+
+
+@app.command()
 def verify(
     recipe_file: RecipeFile = None,
     onnx: OnnxFile = None,

@@ -37,10 +37,13 @@ class DataSection(Section):
 
 
 class ModelSection(Section):
-    """`name` names a network of `sw.models`; with `checkpoint`, its trained integers are read instead of trained."""
+    """`name` names a network of `sw.models`. Its trained integers are read from `checkpoint`, if one is named.
+
+    `penstock train` makes the checkpoint, as [train] and [quantise] say.
+    """
 
     name: str
-    checkpoint: FilePath | None = None
+    checkpoint: Path | None = None
 
 
 class FitSection(Section):

@@ -97,6 +97,28 @@ class Flow:
             self._step("emit", "RTL, weight image and golden vectors written", emit)
             self._step("measure", "RTL built and run, equal to the golden model", measure)
 
+    def train(self) -> Path:
+        """Train what the recipe's checkpoint holds, as its sections say, and write the checkpoint; where it lies."""
+        if self.recipe.model is None or self.recipe.model.checkpoint is None:
+            raise UserError(f"recipe '{self.recipe.name}' names no model.checkpoint to write; 'penstock hls' trains it")
+        check(self.recipe, trained=False)
+        with self.workspace.locked():
+            self._step("train", "float network trained", train, own_progress=True)
+            self._step("quantise", "quantised network trained", quantise, own_progress=True)
+        recipe, target, model = self.recipe, self.recipe.model.checkpoint, self.recipe.model
+        accuracy = TrainedAccuracy.model_validate_json(self.path(ACCURACY).read_text())
+        known = quant.checkpoint.Provenance(
+            model=model.name,
+            data=self.data.name,
+            recipe=recipe.name,
+            seed=recipe.seed,
+            command=f"penstock train recipes/{recipe.name}.toml",
+            training=f"{recipe.train!r}, then {recipe.quantise!r}",
+            accuracy={"float": accuracy.floating, "int8": accuracy.int8},
+        )
+        quant.checkpoint.save(target, self.quantised_network(), known)
+        return target
+
     def _step(self, name: str, done: str, make: Callable[[Flow, Path], None], own_progress: bool = False) -> None:
         inputs = INPUTS[name]
         step = Step(name, inputs.settings(self.recipe), inputs.code, inputs.reads, inputs.writes)
@@ -153,9 +175,8 @@ class Flow:
 
     def quantised_network(self) -> QuantNetwork:
         """The Brevitas network."""
-        assert self.recipe.model is not None
-        twin = self._untrained() if self.recipe.model.checkpoint is not None else self.trained().model
-        return quant.train.load(self.path(QUANTISED), twin.eval())
+        twin = self.trained().model if self.recipe.prune is not None else self._untrained().eval()
+        return quant.train.load(self.path(QUANTISED), twin)
 
     def trained(self) -> Pruned:
         """The float network that is quantised, without the filters that pruning has removed."""
@@ -177,8 +198,11 @@ class Flow:
 
 
 # -- before anything runs ----------------------------------------------------------------------------------------------
-def check(recipe: Recipe) -> None:
-    """Refuse at once what would fail later: names, engine, own files. UserError or `DesignError`."""
+def check(recipe: Recipe, trained: bool = True) -> None:
+    """Refuse at once what would fail later: names, engine, own files. UserError or `DesignError`.
+
+    A checkpoint has to be there if the network is to be `trained` already.
+    """
     engine = recipe.engine
     Engine(Lanes(engine.filter_lanes, engine.pixel_lanes), engine.bus_bytes, engine.predictor_lanes)
     if recipe.onnx is not None:
@@ -196,6 +220,12 @@ def check(recipe: Recipe) -> None:
         data = sw.data.load(recipe.data.set, recipe.seed)
     except sw.data.DataError as error:
         raise UserError(f"recipe '{recipe.name}': {error}") from error
+    checkpoint = recipe.model.checkpoint
+    if trained and checkpoint is not None and not checkpoint.is_file():
+        raise UserError(
+            f"recipe '{recipe.name}': 'model.checkpoint' names '{checkpoint}', which is not a file; 'penstock train' "
+            "makes it"
+        )
     network = sw.models.build(recipe.model.name, data.shape, data.classes, recipe.seed)
     filters = {
         name: len(weight)

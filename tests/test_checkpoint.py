@@ -80,6 +80,32 @@ def test_a_recipe_starts_from_a_checkpoint(network: QuantNetwork, kept: Path, tm
         steps.restore(flow, tmp_path)
 
 
+def test_training_writes_the_checkpoint_that_the_recipe_names(tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(
+        'name = "small"\n[data]\nset = "digits"\n[model]\nname = "digits_cnn"\ncheckpoint = "small.npz"\n'
+        '[train]\nepochs = 1\n[quantise]\nepochs = 1\ngate = 0.5\ngate_by = "prediction"\ntune = "lazy"\n'
+        '[layers.conv2]\nweights = "lazy"\nkeep = 0.5\n'
+    )
+    flow = steps.Flow(recipes.load(path), Workspace(tmp_path / "build"), Console(quiet=True))
+    with pytest.raises(UserError, match=r"small.npz', which is not a file; 'penstock train' makes it"):
+        flow.run()
+    assert flow.train() == tmp_path / "small.npz"
+    plain, tuned = train.load_state(tmp_path / "build" / "float.pt"), flow.quantised_network().state_dict()
+    assert torch.equal(plain["conv1.weight"], tuned["conv1.weight"])  # before the first lazy layer
+    assert not torch.equal(plain["conv2.weight"], tuned["conv2.weight"])
+    kept = checkpoint.load(tmp_path / "small.npz", fresh())
+    frames = torch.tensor(data.load("digits", 0).test_x)
+    assert torch.equal(kept.integer_logits(frames), flow.quantised_network().integer_logits(frames))
+    known = checkpoint.provenance(tmp_path / "small.npz")
+    assert (known.model, known.data, known.recipe, known.seed) == ("digits_cnn", "digits", "small", 1)
+    answers = kept.integer_logits(torch.tensor(flow.data.test_x)).argmax(dim=1).numpy()
+    assert known.accuracy["int8"] == float((answers == flow.data.test_y).mean())
+    without = recipes.build({"name": "x", "data": {"set": "digits"}, "model": {"name": "digits_cnn"}}, "test")
+    with pytest.raises(UserError, match=r"names no model\.checkpoint"):
+        steps.Flow(without, Workspace(tmp_path / "x"), Console(quiet=True)).train()
+
+
 def test_other_files_are_refused(network: QuantNetwork, tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     with pytest.raises(ValueError, match=r"model\.npz' is not a checkpoint"):

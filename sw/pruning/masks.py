@@ -165,6 +165,7 @@ def held(model: nn.Sequential, masks: Mapping[str, Tensor]) -> Iterator[None]:
     handles = [
         parameter.register_hook(lambda gradient, keep=keep: gradient * keep)  # type: ignore[no-untyped-call]
         for parameter, keep in _parameters(model, masks)
+        if parameter.requires_grad
     ]
     try:
         yield
