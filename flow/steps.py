@@ -78,8 +78,11 @@ class Flow:
     workspace: Workspace
     console: Console
 
-    def run(self) -> None:
-        """Bring everything up to date. UserError and `DesignError` for what cannot be built."""
+    def run(self, hardware: bool = True) -> None:
+        """Bring everything up to date; without `hardware` up to the design, predictors included.
+
+        UserError and `DesignError` for what cannot be built.
+        """
         check(self.recipe)
         with self.workspace.locked():
             if self.recipe.model is not None and self.recipe.model.checkpoint is not None:
@@ -94,6 +97,8 @@ class Flow:
             else:
                 self._step("adopt", "QONNX and calibration inputs read", adopt)
             self._step("predict", "predictors fitted", predict)
+            if not hardware:
+                return
             self._step("emit", "RTL, weight image and golden vectors written", emit)
             self._step("measure", "RTL built and run, equal to the golden model", measure)
 

@@ -118,7 +118,7 @@ def _choose(name: str, strengths: Tensor, filters: int, lazy: LazyLayer) -> tupl
         )
     if not 1 <= lazy.keep <= filters:
         raise ValueError(f"layer '{name}': keep is {lazy.keep}; accepted: 1 to {filters} filters")
-    scores = bias + (strengths[:, :, None] * weights).sum(dim=1)
+    scores = bias + strengths @ weights  # int64
     ranked = scores.clone()
     ranked[:, list(lazy.pinned)] = torch.iinfo(torch.int64).max
     order = ranked.argsort(dim=1, descending=True, stable=True)  # stable: of equal scores the lower index is first

@@ -213,10 +213,10 @@ def step(
     return LayerTrace(layer.name, strengths, ranking, chosen, fetched, output)
 
 
-def layer(layer: Layer, maps: IntArray) -> LayerTrace:
+def layer(layer: Layer, maps: IntArray, selection: Selection | None = None) -> LayerTrace:
     """`step` on any number of frames, a chunk at a time."""
     size = max(1, CHUNK_VALUES // (layer.weights[0].size * _positions(layer)))
-    return _join(tuple(step(layer, maps[i : i + size]) for i in range(0, max(1, len(maps)), size)))
+    return _join(tuple(step(layer, maps[i : i + size], selection) for i in range(0, max(1, len(maps)), size)))
 
 
 def run(design: Design, frames: NDArray[np.integer], keep: Changes = None, maps: bool = True) -> GoldenRun:
@@ -247,51 +247,25 @@ def stream(
     checked = _checked_frames(design, frames)
     control = Control.of(design, keep)
     if chunk is None:
-        chunk = _chunk(design)
+        chunk = chunk_frames(design)
     elif chunk < 1:
         raise ValueError(f"chunks of {chunk} frames; accepted: at least 1")
     # No frames at all still give one run, of empty arrays.
     return (_forward(design, checked[i : i + chunk], control) for i in range(0, max(1, len(checked)), chunk))
 
 
-def sweep(design: Design, frames: NDArray[np.integer], keeps: Sequence[Changes]) -> Iterator[tuple[GoldenRun, ...]]:
-    """As `stream`, but for each chunk one run per element of `keeps`; layers before the first lazy one run once."""
-    checked, controls = _checked_frames(design, frames), [Control.of(design, keep) for keep in keeps]
-    records: tuple[RecordLayout | None, ...] = (None,) * len(design.head) + layout(design)
-    lazy = next((i for i, layer in enumerate(design.layers) if layer.lazy), len(design.layers))
-    chunk = _chunk(design)
-    for start in range(0, len(checked), chunk):
-        common = _walk(
-            design.layers[:lazy], records[:lazy], checked[start : start + chunk].astype(np.int64), Control({})
-        )
-        maps = common[-1].output if common else checked[start : start + chunk].astype(np.int64)
-        runs = [common + _walk(design.layers[lazy:], records[lazy:], maps, control) for control in controls]
-        yield tuple(_answered(design, traces) for traces in runs)
-
-
 def _forward(design: Design, frames: NDArray[np.integer], control: Control) -> GoldenRun:
     """All layers on one chunk of checked frames."""
     records: tuple[RecordLayout | None, ...] = (None,) * len(design.head) + layout(design)
-    return _answered(design, _walk(design.layers, records, frames.astype(np.int64), control))
-
-
-def _walk(
-    layers: Sequence[Layer], records: Sequence[RecordLayout | None], maps: IntArray, control: Control
-) -> tuple[LayerTrace, ...]:
-    """Successive layers, the first one on `maps`."""
+    maps = frames.astype(np.int64)
     traces: list[LayerTrace] = []
-    for layer, record in zip(layers, records, strict=True):
+    for layer, record in zip(design.layers, records, strict=True):
         traces.append(step(layer, maps, control.selections.get(layer.name), record))
         maps = traces[-1].output
-    return tuple(traces)
+    return GoldenRun(maps.reshape(len(maps), design.outputs), tuple(traces))
 
 
-def _answered(design: Design, traces: tuple[LayerTrace, ...]) -> GoldenRun:
-    answers = traces[-1].output
-    return GoldenRun(answers.reshape(len(answers), design.outputs), traces)
-
-
-def _chunk(design: Design) -> int:
+def chunk_frames(design: Design) -> int:
     """Frames at a time that keep memory modest."""
     return max(1, CHUNK_VALUES // max(layer.weights[0].size * _positions(layer) for layer in design.layers))
 

@@ -169,22 +169,6 @@ def test_run_joins_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
             assert np.array_equal(getattr(ours, field), getattr(theirs, field))
 
 
-def test_a_sweep_is_a_run_for_each_keep(monkeypatch: pytest.MonkeyPatch) -> None:
-    design = digits_like(1)
-    frames = random_frames(design, 9, 2)
-    keeps = [{layer.name: max(1, layer.filters * share // 4) for layer in design.lazy_layers} for share in (1, 2, 4)]
-    monkeypatch.setattr(golden, "CHUNK_VALUES", 20_000)
-    chunks = list(golden.sweep(design, frames, keeps))
-    assert len(chunks) > 1
-    for index, keep in enumerate(keeps):
-        whole = golden.run(design, frames, keep)
-        assert np.array_equal(np.concatenate([chunk[index].outputs for chunk in chunks]), whole.outputs)
-        for number, trace in enumerate(whole.layers):
-            for field in ("strengths", "chosen", "bytes", "output"):
-                found = np.concatenate([getattr(chunk[index].layers[number], field) for chunk in chunks])
-                assert np.array_equal(found, getattr(trace, field))
-
-
 @pytest.mark.parametrize("largest", [127, 128])  # 516 weights of 127 reach 2**24 - 5,116 at 255, weights of 128 pass it
 @pytest.mark.parametrize("sign", [1, -1])
 def test_sums_at_the_edge_of_single_precision_are_exact(largest: int, sign: int) -> None:

@@ -1,0 +1,140 @@
+"""Accuracy, bytes and multiplications of lazy inference, from the recipe's committed network.
+
+    python bench/lazy.py [--recipe FILE] [--images N] [--json FILE]
+
+In integer arithmetic, on the whole test set of the recipe's data (which PENSTOCK_DATA names), at each share of filters
+that all lazy layers keep; ratios are to all filters over all channels. On the first `CHECKED` images the golden model
+is compared with Brevitas, whose lazy layers choose in torch. *Static* keeps the filters that are strongest on calibration
+frames, the same for every image, and *oracle* those that are strongest on this one: both on the first `COMPARED`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+from rich.console import Console
+from rich.progress import track
+
+from bench.table import Report, parser
+from flow import lazy, recipe
+from flow.convert import integer_frames, keep_share
+from flow.lazy import Point
+from flow.network import channels_last
+from flow.steps import ACCURACY, Flow, TrainedAccuracy
+from flow.workspace import Workspace
+from hw.design import Design, LinearPredictor
+from hw.image import layout
+from quant import lazy as witness
+from sim import golden
+
+RECIPE = Path("recipes/cifar10_vgg16.toml")
+SHARES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)
+FEWER = (0.5, 0.25, 0.125)
+CHECKED, COMPARED = 1000, 2000
+
+
+def dense_macs(design: Design) -> int:
+    """Multiplications of the lazy layers with all filters over all channels."""
+    return sum(x.filters * int(x.kept_taps.sum()) * x.grid[0] * x.grid[1] for x in design.lazy_layers)
+
+
+def dense_bytes(design: Design) -> tuple[int, int]:
+    """Bytes of the lazy layers' records, and of all layers on the engine."""
+    sizes = {record.name: record.stride * record.filters for record in layout(design)}
+    return sum(sizes[layer.name] for layer in design.lazy_layers), sum(sizes.values())
+
+
+def equal_to_brevitas(flow: Flow, share: float) -> bool:
+    """Whether the torch witness answers and chooses as the golden model does on the first images."""
+    design = flow.design
+    layers = {
+        layer.name: witness.LazyLayer(
+            layer.predictor.weights, layer.predictor.bias, keep_share(design, share)[layer.name], layer.pinned
+        )
+        for layer in design.lazy_layers
+        if isinstance(layer.predictor, LinearPredictor)
+    }
+    images = flow.data.test_x[:CHECKED]
+    theirs = witness.run(flow.quantised_network(), images, layers)
+    ours = golden.run(design, integer_frames(flow.graph, channels_last(images)), keep_share(design, share), maps=False)
+    return np.array_equal(theirs.logits, ours.outputs) and all(
+        np.array_equal(record.chosen, ours.layer(record.name).chosen) for record in theirs.layers
+    )
+
+
+def main() -> int:
+    """Evaluate, compare, print."""
+    options = parser(__doc__.splitlines()[0] if __doc__ else "")
+    options.add_argument("--recipe", type=Path, default=RECIPE)
+    options.add_argument("--images", type=int, help="test images to use; by default all")
+    arguments = options.parse_args()
+    chosen = recipe.load(arguments.recipe)
+    flow = Flow(chosen, Workspace(Path("build/bench") / chosen.name), Console())
+    flow.run(hardware=False)
+    design, data = flow.design, flow.data
+    images, labels = data.test_x[: arguments.images], data.test_y[: arguments.images]
+    frames = integer_frames(flow.graph, channels_last(images))
+    report = Report(f"{chosen.name}: {len(images)} test images, lazy: {', '.join(x.name for x in design.lazy_layers)}")
+    trained = TrainedAccuracy.model_validate_json(flow.path(ACCURACY).read_text())
+    report.row("accuracy, floating point", f"{100 * trained.floating:.2f} %")
+
+    points = lazy.study(design, frames, labels, {"predicted": lazy.predicted}, SHARES, track=_bar("predicted"))
+    choosers = {
+        "predicted": lazy.predicted,
+        "oracle": lazy.oracle,
+        "static": lazy.static(lazy.mean_strengths(design, integer_frames(flow.graph, flow.frames.calibration[:512]))),
+    }
+    compared = lazy.study(
+        design, frames[:COMPARED], labels[:COMPARED], choosers, FEWER, track=_bar("oracle and static")
+    )
+    macs, (lazy_bytes, all_bytes) = dense_macs(design), dense_bytes(design)
+    for point in points:
+        report.row(
+            f"{100 * point.share:g} % of the filters: accuracy, lazy bytes, all bytes, lazy MACs",
+            f"{100 * point.accuracy:.2f} %, {point.bytes / lazy_bytes:.3f}, {point.all_bytes / all_bytes:.3f}, "
+            f"{point.macs / macs:.3f}",
+        )
+    for point in points:
+        recalls = " ".join(f"{100 * value:.0f}" for value in point.recall.values())
+        report.row(f"{100 * point.share:g} %: recall of the strongest filters, by layer", f"{recalls} %")
+    for point in compared:
+        report.row(
+            f"first {COMPARED} images, {100 * point.share:g} %, {point.chooser}: accuracy, lazy bytes",
+            f"{100 * point.accuracy:.2f} %, {point.bytes / lazy_bytes:.3f}",
+        )
+    overhead = lazy.predictor_macs(design) / macs
+    report.row("predictors' MACs of the lazy layers'", f"{100 * overhead:.2f} %")
+    report.equal(f"golden = Brevitas that chooses in torch, {CHECKED} images at 50 %", equal_to_brevitas(flow, 0.5))
+
+    figures: dict[str, JsonValue] = {
+        "images": len(images),
+        "float": trained.floating,
+        "int8": points[0].accuracy,
+        "points": [_figures(point, lazy_bytes, all_bytes, macs) for point in points],
+        "compared": [_figures(point, lazy_bytes, all_bytes, macs) for point in compared],
+        "recall_top_n": {str(point.share): dict(point.recall) for point in points},
+        "predictor_overhead": overhead,
+    }
+    return report.finish(figures, arguments.json)
+
+
+def _figures(point: Point, lazy_bytes: int, all_bytes: int, macs: int) -> JsonValue:
+    return {
+        "chooser": point.chooser,
+        "k": point.share,
+        "accuracy": point.accuracy,
+        "bytes_ratio": point.bytes / lazy_bytes,
+        "all_bytes_ratio": point.all_bytes / all_bytes,
+        "macs_ratio": point.macs / macs,
+    }
+
+
+def _bar(what: str) -> lazy.Tracker:
+    return lambda chunks: track(chunks, description=what, transient=True, disable=not Console().is_terminal)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
