@@ -4,7 +4,7 @@
 
 In integer arithmetic, on the whole test set of the recipe's data (which PENSTOCK_DATA names), at each share of filters
 that all lazy layers keep; ratios are to all filters over all channels. On the first `CHECKED` images the golden model
-is compared with Brevitas, whose lazy layers choose in torch. *Static* keeps the filters that are strongest on calibration
+is compared with Brevitas, whose lazy layers choose in torch. *Static* keeps the filters strongest on calibration
 frames, the same for every image, and *oracle* those that are strongest on this one: both on the first `COMPARED`.
 """
 
@@ -102,7 +102,7 @@ def main() -> int:
         report.row(f"{100 * point.share:g} %: recall of the strongest filters, by layer", f"{recalls} %")
     for point in compared:
         report.row(
-            f"first {COMPARED} images, {100 * point.share:g} %, {point.chooser}: accuracy, lazy bytes",
+            f"first {min(COMPARED, len(images))} images, {100 * point.share:g} %, {point.chooser}: accuracy, lazy bytes",
             f"{100 * point.accuracy:.2f} %, {point.bytes / lazy_bytes:.3f}",
         )
     overhead = lazy.predictor_macs(design) / macs

@@ -91,6 +91,25 @@ def train(
 
 
 @app.command()
+def explore(
+    recipe_file: Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe with [data] and lazy layers")],
+    trials: Annotated[int, typer.Option(help="finished trials after which the search ends", min=1)] = 100,
+    images: Annotated[int, typer.Option(help="training images that judge a trial", min=1)] = 512,
+    storage: Annotated[
+        str | None, typer.Option(help="database URL that several searches share; by default a file in the build folder")
+    ] = None,
+    build: BuildFolder = Path("build"),
+) -> None:
+    """Search shares of filters per lazy layer for most accuracy at least bytes; goes on where it was stopped."""
+    flow = _flow(recipe.load(recipe_file), build)
+    from flow.explore import explore as search
+    from flow.explore import table
+
+    front = search(flow, trials, images, storage)
+    flow.console.print(table(front), highlight=False)
+
+
+@app.command()
 def verify(
     recipe_file: RecipeFile = None,
     onnx: OnnxFile = None,
