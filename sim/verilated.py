@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,14 +24,9 @@ import numpy as np
 
 from hw.control import Changes, Control, ranks
 from hw.design import BoolArray, Design, IntArray, Layer, Selection
+from hw.registers import ENABLE, ERRORS, LayerRegister, Register, Status, layer_register
+from sim.faults import Fault, encode
 from sim.memory import IMAGE_BASE, FixedLatency, Stalls
-
-# Byte addresses on the control port; the RTL side is made by hw/emit/registers.py from hw/regs/.
-REG_IMAGE_BASE = 0x010
-REG_CONTROL = 0x018
-REG_LAYERS = 0x100
-REG_LAYER_STRIDE = 0x20
-REG_KEEP, REG_MODE, REG_THRESHOLD = 0x00, 0x10, 0x14  # of a layer
 
 NO_SCORE = np.iinfo(np.int64).min  # what a score holds that no probe has given
 WATCHDOG_FLOOR = 100_000  # cycles without progress that are always granted
@@ -193,6 +188,7 @@ class RtlRun:
     `outputs` (n, outputs) logits; `bad` (n,) frames marked by the RTL, from TUSER of the last logit; `layers` of the
     tail; `bus_bytes` (n,) counted at the memory port, up to the end of each frame's last layer. `first_in`, `last_in`
     and `last_out` (n,) are the cycles, since reset, of the handshakes of first and last pixel and of the last logit.
+    `causes` are those that STATUS told at the end.
     """
 
     outputs: IntArray
@@ -202,6 +198,7 @@ class RtlRun:
     first_in: IntArray
     last_in: IntArray
     last_out: IntArray
+    causes: Status
 
     def layer(self, name: str) -> RtlLayer:
         """The tail layer called `name`; raises KeyError that lists the names."""
@@ -236,6 +233,10 @@ class _Results(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in _RESULTS)
 
 
+class _Fault(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("kind", "at", "amount", "value"))
+
+
 def _load(library: Path) -> ctypes.CDLL:
     """The library with the types of its functions declared."""
     try:
@@ -249,7 +250,10 @@ def _load(library: Path) -> ctypes.CDLL:
     lib.pen_error.argtypes, lib.pen_error.restype = [handle], ctypes.c_char_p
     lib.pen_write.argtypes = [handle, word, word]
     lib.pen_read.argtypes = [handle, word, ctypes.POINTER(word)]
-    lib.pen_run.argtypes = [handle, ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(_Results)]
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    lib.pen_run.argtypes = [handle, pointer, count, pointer, count, ctypes.POINTER(_Results)]
+    lib.pen_interrupt.argtypes = [*lib.pen_run.argtypes, count, ctypes.c_int]
+    lib.pen_poke.argtypes = [handle, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_int64]
     return lib
 
 
@@ -302,10 +306,14 @@ class VerilatedModel:
         self._handle = self._lib.pen_create(ctypes.byref(config), image, inputs.ctypes.data, filters.ctypes.data)
         if not self._handle:
             raise SimulationError(self._error())
-        self.write_register(REG_IMAGE_BASE, IMAGE_BASE)
-        for index, layer in enumerate(design.tail):
-            self._select(index, layer.selection)
-        self.write_register(REG_CONTROL, 1)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Write the registers of an accelerator that has been reset."""
+        self.write_register(Register.IMAGE_BASE, IMAGE_BASE)
+        for index, layer in enumerate(self.design.tail):
+            self._select(index, self._control.selections.get(layer.name, layer.selection))
+        self.write_register(Register.CONTROL, ENABLE)
 
     def __del__(self) -> None:
         self.close()
@@ -340,17 +348,53 @@ class VerilatedModel:
 
     def _select(self, index: int, selection: Selection) -> None:
         """Write the registers of tail layer `index`."""
-        base = REG_LAYERS + index * REG_LAYER_STRIDE
-        self.write_register(base + REG_MODE, selection.mode.code)
-        self.write_register(base + REG_KEEP, selection.keep)
-        self.write_register(base + REG_THRESHOLD, selection.threshold & 0xFFFF_FFFF)
+        self.write_register(layer_register(index, LayerRegister.MODE), selection.mode.code)
+        self.write_register(layer_register(index, LayerRegister.KEEP), selection.keep)
+        self.write_register(layer_register(index, LayerRegister.THRESHOLD), selection.threshold & 0xFFFF_FFFF)
 
-    def run(self, frames: IntArray, keep: Changes = None) -> RtlRun:
+    def run(self, frames: IntArray, keep: Changes = None, faults: Sequence[Fault] = ()) -> RtlRun:
         """Send integer `frames` (n, c, h, w) one behind the other and wait for all answers.
 
         `keep` sets what lazy layers compute; those it does not name, or all, go back to the design's.
-        Raises `ValueError` for frames that the input format cannot hold, `SimulationError` where the RTL fails.
+        `faults` are injected, each once. Causes in STATUS are read and cleared when all answers are in.
+        Raises `ValueError` for frames that the input format cannot hold, `SimulationError` where the RTL fails or a
+        fault finds no place in the run.
         """
+        arguments, arrays = self._prepare(frames, keep, faults)
+        self._check(self._lib.pen_run(*arguments))
+        causes = Status(self.read_register(Register.STATUS)) & ERRORS
+        if causes:
+            self.write_register(Register.STATUS, causes)
+        return RtlRun(
+            outputs=arrays["outputs"],
+            bad=arrays["bad"] != 0,
+            layers=tuple(self._layers(arrays)),
+            bus_bytes=arrays["bus_bytes"],
+            first_in=arrays["first_in"],
+            last_in=arrays["last_in"],
+            last_out=arrays["last_out"],
+            causes=causes,
+        )
+
+    def interrupt(
+        self, frames: IntArray, cycles: int, *, memory_forgets: bool = True, faults: Sequence[Fault] = ()
+    ) -> None:
+        """Send `frames` as `run` does, reset the accelerator after so many cycles, and set it up again.
+
+        The memory is reset with it, or (not `memory_forgets`) answers what it owes before anything else happens.
+        """
+        arguments, _ = self._prepare(frames, None, faults)
+        self._check(self._lib.pen_interrupt(*arguments, cycles, memory_forgets))
+        self._set_up()
+
+    def poke(self, offset: int, data: bytes) -> None:
+        """Overwrite bytes of the weight image in external memory."""
+        self._check(self._lib.pen_poke(self._live(), offset, data, len(data)))
+
+    def _prepare(
+        self, frames: IntArray, keep: Changes, faults: Sequence[Fault]
+    ) -> tuple[tuple[object, ...], dict[str, IntArray]]:
+        """Arguments of a run in C, and the arrays that it fills."""
         pixels = self._pixels(frames)
         self.control(keep)
         n, tail = len(frames), self.design.tail
@@ -365,16 +409,10 @@ class VerilatedModel:
             **{name: np.zeros(n, np.int64) for name in ("bus_bytes", "first_in", "last_in", "last_out")},
         }
         results = _Results(**{name: arrays[name].ctypes.data for name in _RESULTS})
-        self._check(self._lib.pen_run(self._live(), pixels.ctypes.data, n, ctypes.byref(results)))
-        return RtlRun(
-            outputs=arrays["outputs"],
-            bad=arrays["bad"] != 0,
-            layers=tuple(self._layers(arrays)),
-            bus_bytes=arrays["bus_bytes"],
-            first_in=arrays["first_in"],
-            last_in=arrays["last_in"],
-            last_out=arrays["last_out"],
-        )
+        coded = (_Fault * len(faults))(*(_Fault(*encode(fault)) for fault in faults))
+        self._arguments = (pixels, coded, results)  # alive as long as C looks at them
+        pointer = ctypes.cast(coded, ctypes.c_void_p)
+        return (self._live(), pixels.ctypes.data, n, pointer, len(faults), ctypes.byref(results)), arrays
 
     def _pixels(self, frames: IntArray) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         """The beats of `frames`: (n, h, w, c) bytes, the integers in two's complement."""

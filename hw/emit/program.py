@@ -10,7 +10,7 @@ import numpy as np
 from hw.design import Design, Layer
 from hw.emit.bits import Table, array, clog2, field, index_bits, pack, power_of_two, table
 from hw.emit.geometry import Geometry
-from hw.emit.stage import MIN_ACC_BITS
+from hw.emit.stage import MIN_ACC_BITS, head_stages
 from hw.image import RecordLayout, layout
 
 SHIFT_BITS = 5
@@ -104,6 +104,11 @@ class Program:
         """Width that no activation strength can leave."""
         return max(layer.strength_high.bit_length() for layer in self.steps)
 
+    @cached_property
+    def mark_depth(self) -> int:
+        """Frames that may have come and not started: in the tail's input, and as many as the stages' rings hold."""
+        return 4 + sum(stage.ring_words // stage.geometry.words + 2 for stage in head_stages(self.design))
+
     def score_words(self, layer: Layer) -> int:
         """Words that hold the scores of `layer`."""
         return -(-layer.filters // self.predict_lanes)
@@ -191,6 +196,7 @@ class Program:
             "MaxFilters": max(self.filter_sizes),
             "MaxTaps": self.max_taps,
             "MaxOutWidth": max(layer.output.width for layer in self.steps),
+            "MarkDepth": self.mark_depth,
             "RecordWords": self.record_words,
             "AccBits": self.acc_bits,
             "StrengthBits": self.strength_bits,

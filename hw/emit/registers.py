@@ -14,11 +14,10 @@ from peakrdl_regblock.udps import ALL_UDPS
 from systemrdl.compiler import RDLCompiler
 
 from hw.design import Design, DesignError
+from hw.registers import ERRORS, LAYER_STRIDE, LAYERS_AT
 
 VERSION = 1  # of the register map
 ADDRESS_BITS = 12
-LAYERS_AT = 0x100
-LAYER_STRIDE = 0x20
 LAYERS_MAX = ((1 << ADDRESS_BITS) - LAYERS_AT) // LAYER_STRIDE
 FILTERS_MAX = (1 << 16) - 1  # what KEEP can say
 
@@ -81,6 +80,7 @@ def _render(template: str, design: Design) -> str:
     return environment.from_string(text).render(
         name=design.name,
         version=VERSION,
+        errors=[str(flag.name).lower() for flag in ERRORS],
         bus_bytes=design.engine.bus_bytes,
         fingerprint_low=design.fingerprint & 0xFFFF_FFFF,
         fingerprint_high=design.fingerprint >> 32,

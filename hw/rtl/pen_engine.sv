@@ -6,10 +6,13 @@
 // channels. Layer outputs go to one of two regions of the map memory in turn; the last layer's sums leave as logits.
 //
 // Frames come as a row stream into a double buffer, so the next frame is taken in while one is computed. `enable_i` low
-// keeps further frames from starting. Logits leave in order, `logit_last_o` with a frame's last, `logit_bad_o` when a bus
-// error was seen since the frame started, and for good after `frame_error_i`. `mode_i` (0: all, 1: the best, 2 or 3: above a
-// threshold), `keep_i` and `threshold_i` of a layer are read when the layer starts; a `keep_i` of 0 computes no filter, and
-// more than there are means all.
+// keeps further frames from starting. Logits leave in order, `logit_last_o` with a frame's last. `mode_i` (0: all, 1: the
+// best, 2 or 3: above a threshold), `keep_i` and `threshold_i` of a layer are read when the layer starts; a `keep_i` of 0
+// computes no filter, and more than there are means all.
+//
+// Every frame has a mark, which says whether its pixels are good: the marks come in order, each before the frame may
+// start. Whether an answer is good says `logit_bad_o` with its last logit: it is not when the frame's mark was bad or a
+// read was answered with an error. `frame_bad_o` says the same beside `frame_done_o`.
 //
 // A layer's pinned filters are computed first, in every frame, from weights on chip: behind their compute the others are
 // selected and fetched.
@@ -34,6 +37,7 @@ module pen_engine #(
   parameter int unsigned MaxFilters  = 64,
   parameter int unsigned MaxTaps     = 9,
   parameter int unsigned MaxOutWidth = 4,
+  parameter int unsigned MarkDepth   = 4,   // marks of frames that have come and not started
   parameter int unsigned RecordWords = 64,  // a power of two
   parameter int unsigned AccBits     = 24,
   parameter int unsigned StrengthBits = 16,
@@ -70,7 +74,6 @@ module pen_engine #(
   input  logic [Steps-1:0][1:0]      mode_i,
   input  logic [Steps-1:0][15:0]     keep_i,
   input  logic [Steps-1:0][31:0]     threshold_i,
-  input  logic                       frame_error_i,  // input frames have lost their places: all answers are bad from here on
   output logic                       busy_o,
   output logic                       bus_error_o,
   // Row stream of the tail's input
@@ -79,6 +82,9 @@ module pen_engine #(
   input  logic [InChannelBits-1:0]   row_channel_i,
   input  logic [InWordBits-1:0]      row_word_i,
   input  logic [Pixels-1:0][7:0]     row_data_i,
+  input  logic                       mark_valid_i,
+  output logic                       mark_ready_o,
+  input  logic                       mark_bad_i,
   // Logits
   output logic                       logit_valid_o,
   input  logic                       logit_ready_i,
@@ -106,6 +112,7 @@ module pen_engine #(
   output logic [31:0]                layer_bytes_o,
   output logic [15:0]                layer_chosen_o,
   output logic                       frame_done_o,
+  output logic                       frame_bad_o,
   output logic                       probe_strength_valid_o,
   output logic [7:0]                 probe_strength_layer_o,
   output logic [15:0]                probe_strength_channel_o,
@@ -256,6 +263,24 @@ module pen_engine #(
     .offset_i(op_offset),
     .mask_i(op_mask),
     .window_o(in_window)
+  );
+
+  logic mark_valid, mark_bad, begin_frame;
+  logic [$clog2(MarkDepth+1)-1:0] unused_mark_level;
+
+  pen_fifo #(
+    .Width(1),
+    .Depth(MarkDepth)
+  ) u_marks (
+    .clk_i,
+    .rst_ni,
+    .valid_i(mark_valid_i),
+    .ready_o(mark_ready_o),
+    .data_i(mark_bad_i),
+    .valid_o(mark_valid),
+    .ready_i(begin_frame),
+    .data_o(mark_bad),
+    .level_o(unused_mark_level)
   );
 
   // ---- Layer outputs: maps in two regions, strengths -------------------------------------------------------------------------------
@@ -761,7 +786,7 @@ module pen_engine #(
   );
 
   // ---- Logits ------------------------------------------------------------------------------------------------------------------------------
-  logic bad_q, lost_q;
+  logic bad_q;
   logic logit_ready;
 
   pen_skid #(
@@ -771,7 +796,7 @@ module pen_engine #(
     .rst_ni,
     .valid_i(beat_valid && step_q.raw),
     .ready_o(logit_ready),
-    .data_i({beat_data[AccBits-1:0], beat_filter == step_q.filters - 1'b1, bad_q || lost_q}),
+    .data_i({beat_data[AccBits-1:0], beat_filter == step_q.filters - 1'b1, bad_q}),
     .valid_o(logit_valid_o),
     .ready_i(logit_ready_i),
     .data_o({logit_o, logit_last_o, logit_bad_o})
@@ -783,6 +808,7 @@ module pen_engine #(
   // ---- Sequence ----------------------------------------------------------------------------------------------------------------------------
   logic [31:0] cycles_q;
 
+  assign begin_frame = (state_q == Idle) && enable_i && frame_valid && mark_valid;
   assign build_start = (state_q == Load && settle_q == 2'd1) || (state_q == Run && !building_q && !last_step && select_idle && predict_idle);
   assign swap = state_q == Swap;
   assign start = state_q == Start;
@@ -790,12 +816,12 @@ module pen_engine #(
                      && select_idle && (listed_left_q == '0);
   assign frame_done = layer_end && last_step;
   assign frame_done_o = frame_done;
+  assign frame_bad_o = bad_q;
   assign busy_o = state_q != Idle;
 
   always_ff @(posedge clk_i) begin
     cycles_q <= cycles_q + 1'b1;
     if (bus_error_o) bad_q <= 1'b1;
-    if (frame_error_i) lost_q <= 1'b1;
     if (settle_q != '0) settle_q <= settle_q - 1'b1;
     if (group_done) begin
       beat_half_q <= !beat_half_q;
@@ -807,11 +833,11 @@ module pen_engine #(
     unique case (state_q)
       Idle: begin
         built_q <= '0;
-        if (enable_i && frame_valid) begin
+        if (begin_frame) begin
           state_q <= Load;
           settle_q <= 2'd3;
           cycles_q <= '0;
-          bad_q <= 1'b0;
+          bad_q <= mark_bad;
         end
       end
       Load: begin  // the first step's word comes from the program
@@ -856,7 +882,6 @@ module pen_engine #(
       replay_valid_q <= 1'b0;
       beat_half_q <= 1'b0;
       bad_q <= 1'b0;
-      lost_q <= 1'b0;
     end
   end
 

@@ -4,8 +4,14 @@
 // in (or the frame's last pixel, the rest of the word being zero), the words leave in order of channels while the next
 // are collected, the first in the cycle after the word's last pixel. Throughput: a word takes as many cycles as it has
 // pixels, or `Channels` where that is more; so one pixel per cycle if Channels <= Pixels, but for a frame's last word.
-// Frames are counted, `Height` x `Width` pixels each; `tlast` does not steer anything. `frame_error_o` pulses where a
-// `tlast` comes at another pixel than the last, or is missing there.
+//
+// A frame is `FramePixels` beats, the last with `tlast`. After a short one (`tlast` comes early) its missing pixels are
+// filled with zeros, one per cycle, before the next beat is taken; of a long one (no `tlast` with the last pixel) what
+// follows is dropped up to and with its `tlast`. So every `tlast` ends one frame, whatever its length, and the next is
+// whole again. `short_o` and `long_o` pulse in the cycle after the pixel that showed it.
+//
+// For every frame one mark leaves, bad or not, in order: offered from the cycle after its last pixel on. A frame's last
+// pixel is not taken before the mark of the frame before has left.
 module pen_pixel_in #(
   parameter int unsigned Channels    = 1,
   parameter int unsigned FramePixels = 64,
@@ -25,7 +31,11 @@ module pen_pixel_in #(
   output logic [ChannelBits-1:0]   row_channel_o,
   output logic [WordBits-1:0]      row_word_o,
   output logic [Pixels-1:0][7:0]   row_data_o,
-  output logic                     frame_error_o
+  output logic                     mark_valid_o,
+  input  logic                     mark_ready_i,
+  output logic                     mark_bad_o,
+  output logic                     short_o,
+  output logic                     long_o
 );
 
   if (Pixels < 1 || (Pixels & (Pixels - 1)) != 0) begin : gen_bad_pixels
@@ -44,17 +54,34 @@ module pen_pixel_in #(
   logic                                 take, frame_end, word_end, out_end;
   logic [ChannelBits-1:0]               channel_q;
   logic [WordBits-1:0]                  word_q;
-  logic                                 busy_q;
+  logic                                 busy_q, room;
+  logic                                 fill_q;  // the rest of a short frame
+  logic                                 drop_q;  // what follows a long one
+  logic [Channels-1:0][7:0]             pixel;
 
   assign slot = (Pixels > 1) ? SlotBits'(count_q) : '0;
   assign frame_end = count_q == CountBits'(FramePixels - 1);
   assign word_end = frame_end || (slot == SlotBits'(Pixels - 1));
   assign out_end = row_ready_i && (channel_q == ChannelBits'(Channels - 1));
-  assign pixel_ready_o = !(word_end && busy_q && !out_end);
-  assign take = pixel_valid_i && pixel_ready_o;
+  assign room = !(word_end && busy_q && !out_end) && !(frame_end && mark_valid_o && !mark_ready_i);
+  assign pixel_ready_o = drop_q || (room && !fill_q);
+  assign take = room && !drop_q && (fill_q || pixel_valid_i);
+  assign pixel = fill_q ? '0 : pixel_i;
 
   always_ff @(posedge clk_i) begin
-    frame_error_o <= take && (pixel_last_i != frame_end);
+    short_o <= take && !fill_q && pixel_last_i && !frame_end;
+    long_o <= take && !fill_q && !pixel_last_i && frame_end;
+    if (mark_ready_i) mark_valid_o <= 1'b0;
+    if (take && frame_end) begin
+      mark_valid_o <= 1'b1;
+      mark_bad_o <= fill_q || !pixel_last_i;
+    end
+    if (take) begin
+      fill_q <= !frame_end && (fill_q || pixel_last_i);
+      drop_q <= frame_end && !fill_q && !pixel_last_i;
+    end else if (drop_q && pixel_valid_i && pixel_last_i) begin
+      drop_q <= 1'b0;
+    end
     if (busy_q && row_ready_i) begin
       words_q <= words_q >> (8 * Pixels);
       channel_q <= channel_q + 1'b1;
@@ -64,7 +91,7 @@ module pen_pixel_in #(
       count_q <= frame_end ? '0 : count_q + 1'b1;
       for (int unsigned c = 0; c < Channels; c++) begin
         if (slot == '0) collect_q[c] <= '0;
-        collect_q[c][slot] <= pixel_i[c];
+        collect_q[c][slot] <= pixel[c];
       end
       if (word_end) begin
         busy_q <= 1'b1;
@@ -72,14 +99,18 @@ module pen_pixel_in #(
         word_q <= WordBits'(count_q >> $clog2(Pixels));
         for (int unsigned c = 0; c < Channels; c++) begin
           words_q[c] <= (slot == '0) ? '0 : collect_q[c];
-          words_q[c][slot] <= pixel_i[c];
+          words_q[c][slot] <= pixel[c];
         end
       end
     end
     if (!rst_ni) begin
       count_q <= '0;
       busy_q <= 1'b0;
-      frame_error_o <= 1'b0;
+      mark_valid_o <= 1'b0;
+      fill_q <= 1'b0;
+      drop_q <= 1'b0;
+      short_o <= 1'b0;
+      long_o <= 1'b0;
     end
   end
 

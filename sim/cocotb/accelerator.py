@@ -19,6 +19,7 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFram
 
 from hw.control import Changes, Control
 from hw.design import Design, IntArray, Mode, Selection
+from hw.registers import ENABLE, ERRORS, LayerRegister, Register, Status, layer_register
 from sim import golden
 from sim.cocotb.bench import PERIOD_NS, AxiReadMemory, CycleCounter, cycles, pauses, reset, start
 from sim.cocotb.probes import Probes
@@ -26,12 +27,6 @@ from sim.cocotb.stimulus import random_maps
 
 BASE = 0x1000_0F40  # not at a page, so that a lost base address or a wrong split at 4 KB shows
 WAIT = 40_000  # cycles after which a frame is given up
-
-# Registers, as docs and driver have them.
-IMAGE_BASE, CONTROL, STATUS, FRAMES, CYCLES, BYTES = 0x010, 0x018, 0x01C, 0x020, 0x024, 0x028
-LAYERS, LAYER_STRIDE, KEEP, CHOSEN, LAYER_CYCLES, LAYER_BYTES = 0x100, 0x20, 0x0, 0x4, 0x8, 0xC
-MODE, THRESHOLD = 0x10, 0x14
-BUSY, BUS_ERROR = 1, 2
 
 
 class Testbench:
@@ -64,18 +59,19 @@ class Testbench:
     # -- control port -------------------------------------------------------------------------------------------------
     async def enable(self) -> None:
         """Tell where the image is, and start."""
-        await self.control.write_dword(IMAGE_BASE, BASE)
-        await self.control.write_dword(CONTROL, 1)
+        await self.control.write_dword(Register.IMAGE_BASE, BASE)
+        await self.control.write_dword(Register.CONTROL, ENABLE)
 
     async def select(self, changes: Changes) -> None:
         """Write MODE, KEEP and THRESHOLD of all lazy layers: the design's with `changes`."""
         control = Control.of(self.design, changes)
         for index, layer in enumerate(self.design.tail):
             if layer.lazy:
-                selection, base = control.selections[layer.name], LAYERS + index * LAYER_STRIDE
-                await self.control.write_dword(base + MODE, selection.mode.code)
-                await self.control.write_dword(base + KEEP, selection.keep)
-                await self.control.write_dword(base + THRESHOLD, selection.threshold & 0xFFFF_FFFF)
+                selection = control.selections[layer.name]
+                await self.control.write_dword(layer_register(index, LayerRegister.MODE), selection.mode.code)
+                await self.control.write_dword(layer_register(index, LayerRegister.KEEP), selection.keep)
+                threshold = selection.threshold & 0xFFFF_FFFF
+                await self.control.write_dword(layer_register(index, LayerRegister.THRESHOLD), threshold)
 
     async def read(self, address: int) -> int:
         """A register."""
@@ -169,14 +165,14 @@ async def answers_are_the_golden_models(dut: Any, pause: float) -> None:
         run = await bench.check(8 * turn, frames, keep)
         fetched += _bytes(run)
         assert bench.bus_bytes() == fetched
-        assert await bench.read(BYTES) == fetched
-        assert await bench.read(FRAMES) == 8 * (turn + 1)
+        assert await bench.read(Register.BYTES) == fetched
+        assert await bench.read(Register.FRAMES) == 8 * (turn + 1)
         for index, layer in enumerate(bench.design.tail):
-            trace, base = run.layer(layer.name), LAYERS + index * LAYER_STRIDE
+            trace = run.layer(layer.name)
             (end,) = bench.probes.frames[-1][index].ends
-            assert await bench.read(base + CHOSEN) == trace.chosen[-1].sum()
-            assert await bench.read(base + LAYER_BYTES) == trace.bytes[-1] == end[1]
-            assert await bench.read(base + LAYER_CYCLES) == end[0]
+            assert await bench.read(layer_register(index, LayerRegister.CHOSEN)) == trace.chosen[-1].sum()
+            assert await bench.read(layer_register(index, LayerRegister.BYTES)) == trace.bytes[-1] == end[1]
+            assert await bench.read(layer_register(index, LayerRegister.CYCLES)) == end[0]
     assert bench.memory.most_in_flight <= bench.design.engine.outstanding
     await bench.finish()
 
@@ -190,7 +186,7 @@ async def a_bus_error_marks_its_frame_and_stays_in_status(dut: Any) -> None:
     frames = bench.frames(3, seed=9)
     await bench.send(frames[:1])
     await bench.check(0, frames[:1])
-    assert not await bench.read(STATUS) & BUS_ERROR
+    assert not await bench.read(Register.STATUS) & Status.BUS_ERROR
     failing, _ = bench.memory.requests[len(bench.memory.requests) // 2]
     # What one frame has read the same frame reads again.
     bench.memory.failing = {failing}
@@ -198,34 +194,50 @@ async def a_bus_error_marks_its_frame_and_stays_in_status(dut: Any) -> None:
     values, bad = await bench.answer()
     assert values == golden.run(bench.design, frames[:1]).outputs[0].tolist()
     assert all(bad)
-    assert await bench.read(STATUS) & BUS_ERROR
+    assert await bench.read(Register.STATUS) & Status.BUS_ERROR
     bench.memory.failing = set()
     await bench.send(frames[2:])
     await bench.check(2, frames[2:])
-    assert await bench.read(STATUS) & BUS_ERROR
-    await bench.control.write_dword(STATUS, BUS_ERROR)
-    assert not await bench.read(STATUS) & BUS_ERROR
+    assert await bench.read(Register.STATUS) & Status.BUS_ERROR
+    await bench.control.write_dword(Register.STATUS, Status.BUS_ERROR)
+    assert not await bench.read(Register.STATUS) & Status.BUS_ERROR
     await bench.finish()
 
 
 @cocotb.test()
-async def a_misplaced_tlast_marks_all_that_follow(dut: Any) -> None:
-    """Frames have lost their places: every answer from there on is bad, until reset."""
+async def frames_of_a_wrong_length_are_marked_and_no_others(dut: Any) -> None:
+    """Each TLAST ends a frame: short and long ones come out marked, STATUS says which; all others are right."""
     await _start(dut)
     bench = Testbench(dut, 3)
     await bench.enable()
-    frames = bench.frames(4, seed=10)
-    await bench.send(frames[:1])
-    await bench.check(0, frames[:1])
-    early = bench.pixels(frames[1])
-    for part in (early[:5], early[5:]):  # as many pixels as a frame, with TLAST also in the middle
-        await bench.source.send(AxiStreamFrame(part))
-    await bench.send(frames[2:3])
-    for index in (1, 2):
-        values, bad = await bench.answer()
-        assert values == golden.run(bench.design, frames[index : index + 1]).outputs[0].tolist()
-        assert all(bad)
+    frames = bench.frames(6, seed=10)
+    whole = len(bench.pixels(frames[0]))
+    pixel = whole // bench.design.input.pixels
+    lengths = [whole, 5 * pixel, whole, whole + 7 * pixel, pixel, whole]
+    causes = [0, Status.SHORT_FRAME, 0, Status.LONG_FRAME, Status.SHORT_FRAME, 0]
+    sent = [(2 * bench.pixels(frame))[:length] for frame, length in zip(frames, lengths, strict=True)]
+    for turn in range(2):  # one after the other, then all at once
+        for index, frame in enumerate(sent):
+            await bench.source.send(AxiStreamFrame(frame))
+            if turn == 0:
+                await _answer(bench, index, frames[index], bad=bool(causes[index]))
+                assert await bench.read(Register.STATUS) & ERRORS == causes[index]
+                await bench.control.write_dword(Register.STATUS, causes[index])
+    for index, frame in enumerate(frames):
+        await _answer(bench, 6 + index, frame, bad=bool(causes[index]))
+    assert await bench.read(Register.STATUS) & ERRORS == Status.SHORT_FRAME | Status.LONG_FRAME
+    assert await bench.read(Register.FRAMES) == 12
+    assert await bench.read(Register.BAD_FRAMES) == 6
     await bench.finish()
+
+
+async def _answer(bench: Testbench, index: int, frame: IntArray, *, bad: bool) -> None:
+    """The answer to frame `index` since reset is right, or marked."""
+    if bad:
+        _, marks = await bench.answer()
+        assert marks[-1], f"frame {index} is not marked"
+    else:
+        await bench.check(index, frame[None])
 
 
 @cocotb.test()
@@ -238,9 +250,9 @@ async def nothing_starts_before_it_is_enabled(dut: Any) -> None:
     await cycles(dut, 1500)
     assert bench.sink.empty()
     assert bench.bus_bytes() == 0
-    assert await bench.read(STATUS) == 0
-    assert await bench.read(0x000) == 0x534E_4550
-    fingerprint = await bench.read(0x008) | await bench.read(0x00C) << 32
+    assert await bench.read(Register.STATUS) == 0
+    assert await bench.read(Register.ID) == 0x534E_4550
+    fingerprint = await bench.read(Register.FINGERPRINT_LOW) | await bench.read(Register.FINGERPRINT_HIGH) << 32
     assert fingerprint == bench.design.fingerprint
     response = await bench.control.read(0xFF0, 4)
     assert int(response.resp) == 2  # SLVERR
@@ -264,8 +276,8 @@ async def reset_in_mid_frame_starts_afresh(dut: Any) -> None:
     await reset(dut)
     bench.memory = AxiReadMemory(dut, Path(os.environ["PEN_IMAGE"]).read_bytes(), BASE, (3, 3))
     bench.probes = Probes(dut, bench.design, bench.counter)
-    assert await bench.read(STATUS) == 0
-    assert await bench.read(IMAGE_BASE) == 0
+    assert await bench.read(Register.STATUS) == 0
+    assert await bench.read(Register.IMAGE_BASE) == 0
     await bench.enable()
     frames = bench.frames(2, seed=13)
     await bench.send(frames)

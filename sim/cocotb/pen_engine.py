@@ -121,6 +121,8 @@ class Testbench:
         self._answer: list[Logit] = []
         rows = {"channel": dut.row_channel_i, "word": dut.row_word_i, "data": dut.row_data_i}
         self.driver = StreamDriver(dut.clk_i, dut.row_valid_i, dut.row_ready_o, rows, pauses(pause, 13))
+        mark = (dut.clk_i, dut.mark_valid_i, dut.mark_ready_o, dut.mark_bad_i)
+        self.marks = StreamDriver(*mark, pauses(pause, 15))
         logits = {"value": dut.logit_o, "last": dut.logit_last_o, "bad": dut.logit_bad_o}
         stream = (dut.clk_i, dut.logit_valid_o, dut.logit_ready_i, logits)
         self.monitor = StreamMonitor(*stream, self._logit, pauses(pause, 14))
@@ -130,7 +132,7 @@ class Testbench:
 
     def stop(self) -> None:
         """Let go of all signals; for resets."""
-        for part in (self.driver, self.monitor, self.memory, self.probes):
+        for part in (self.driver, self.marks, self.monitor, self.memory, self.probes):
             part.stop()
 
     def _logit(self, word: dict[str, int]) -> None:
@@ -155,9 +157,10 @@ class Testbench:
         frames[::3, 1:] = 0
         return frames
 
-    def send(self, frames: IntArray) -> None:
-        """Queue `frames`: of each position the words of all channels, as pixels come in."""
+    def send(self, frames: IntArray, *, bad: bool = False) -> None:
+        """Queue `frames`: of each position the words of all channels, as pixels come in; with good or `bad` marks."""
         pixels = self.design.engine.lanes.pixels
+        self.marks.send([int(bad)] * len(frames))
         for frame in frames:
             words = [map_words(channel, pixels) for channel in frame]
             for word in range(len(words[0])):
@@ -198,7 +201,7 @@ class Testbench:
 
 
 async def _start(dut: Any) -> None:
-    await start(dut, dut.row_valid_i, dut.frame_error_i, dut.enable_i, dut.m_axi_rvalid, dut.m_axi_arready)
+    await start(dut, dut.row_valid_i, dut.mark_valid_i, dut.enable_i, dut.m_axi_rvalid, dut.m_axi_arready)
 
 
 @cocotb.test()
@@ -310,25 +313,32 @@ async def a_bus_error_marks_its_frame_only(dut: Any) -> None:
 
 
 @cocotb.test()
-async def lost_frames_mark_all_that_follow(dut: Any) -> None:
-    """After `frame_error_i` every answer is bad, until reset."""
+async def a_frame_waits_for_its_mark_and_is_as_bad_as_that(dut: Any) -> None:
+    """Marks may come long after their frames, or as many before as fit; a bad one is for its own frame only."""
     await _start(dut)
     bench = Testbench(dut, 6)
-    frames = bench.frames(3)
+    frames = bench.frames(5)
     traces = bench.expected(frames)
-    for index in range(2):
-        dut.frame_error_i.value = index == 0
-        await RisingEdge(dut.clk_i)
-        dut.frame_error_i.value = 0
-        bench.send(frames[index : index + 1])
-        await bench.ended(index + 1)
-        bench.check(index, traces, index, bad=True)
-    bench.stop()
-    await reset(dut)
-    after = Testbench(dut, 6)
-    after.send(frames[2:])
-    await after.ended(1)
-    after.check(0, traces, 2)
+    done: list[bool] = []
+
+    async def watch() -> None:
+        while True:
+            await FallingEdge(dut.clk_i)
+            if int(dut.frame_done_o.value):
+                done.append(bool(int(dut.frame_bad_o.value)))
+
+    cocotb.start_soon(watch())
+    bench.send(frames[:1])
+    bench.marks.words.clear()
+    await cycles(dut, 500)
+    assert not int(dut.busy_o.value)
+    bench.marks.send([1])
+    for index in range(1, 5):
+        bench.send(frames[index : index + 1], bad=index == 3)
+    await bench.ended(5)
+    for index in range(5):
+        bench.check(index, traces, index, bad=index in (0, 3))
+    assert done == [True, False, False, True, False]
 
 
 @cocotb.test()

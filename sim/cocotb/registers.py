@@ -14,12 +14,15 @@ import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
+from hw.registers import ERRORS, LayerRegister, Register, Status, layer_register
 from sim.cocotb.bench import cycles, pauses, start
 from sim.cocotb.stimulus import split
 
-ID, VERSION, FINGERPRINT, IMAGE_BASE, CONTROL, STATUS = 0x000, 0x004, 0x008, 0x010, 0x018, 0x01C
-FRAMES, CYCLES, BYTES, LAYERS, STRIDE = 0x020, 0x024, 0x028, 0x100, 0x20
-KEEP, CHOSEN, LAYER_CYCLES, LAYER_BYTES, MODE, THRESHOLD = 0x0, 0x4, 0x8, 0xC, 0x10, 0x14
+COUNTS = (LayerRegister.CHOSEN, LayerRegister.CYCLES, LayerRegister.BYTES)
+READ_ONLY = (
+    *(Register.ID, Register.VERSION, Register.FINGERPRINT_LOW, Register.FINGERPRINT_HIGH),
+    *(Register.FRAMES, Register.CYCLES, Register.BYTES, Register.BAD_FRAMES),
+)
 
 
 class Testbench:
@@ -74,7 +77,7 @@ async def pulse(dut: Any, signal: Any) -> None:
 
 async def prepare(dut: Any) -> None:
     """Clock and reset; nothing happens in the accelerator."""
-    ins = ("busy_i", "bus_error_i", "frame_done_i", "layer_done_i", "layer_index_i", "layer_cycles_i")
+    ins = ("busy_i", "errors_i", "frame_done_i", "frame_bad_i", "layer_done_i", "layer_index_i", "layer_cycles_i")
     ports = ("awvalid", "wvalid", "bready", "arvalid", "rready")
     names = (*ins, "layer_bytes_i", "layer_chosen_i", *(f"s_axil_{port}" for port in ports))
     await start(dut, *(getattr(dut, name) for name in names))
@@ -85,15 +88,18 @@ async def reset_values_say_what_this_is(dut: Any) -> None:
     """Identity, fingerprint, the design's KEEPs, everything else zero; the ports agree."""
     await prepare(dut)
     bench = Testbench(dut)
-    assert await bench.read(ID) == 0x534E4550
-    assert await bench.read(VERSION) == 1
-    assert await bench.read(FINGERPRINT) | await bench.read(FINGERPRINT + 4) << 32 == bench.design["fingerprint"]
-    for address in (IMAGE_BASE, CONTROL, STATUS, FRAMES, CYCLES, BYTES):
+    assert await bench.read(Register.ID) == 0x534E4550
+    assert await bench.read(Register.VERSION) == 1
+    assert (
+        await bench.read(Register.FINGERPRINT_LOW) | await bench.read(Register.FINGERPRINT_HIGH) << 32
+        == bench.design["fingerprint"]
+    )
+    for address in list(Register)[list(Register).index(Register.IMAGE_BASE) :]:
         assert await bench.read(address) == 0, f"{address:#x}"
     for index, keep in enumerate(bench.design["keep"]):
-        at = LAYERS + index * STRIDE
         selected = [bench.design["mode"][index], bench.design["threshold"][index] & 0xFFFF_FFFF]
-        assert [await bench.read(at + 4 * i) for i in range(6)] == [keep, 0, 0, 0, *selected]
+        found = [await bench.read(layer_register(index, register)) for register in LayerRegister]
+        assert found == [keep, 0, 0, 0, *selected]
     assert bench.keep() == bench.design["keep"]
     assert not int(dut.enable_o.value)
 
@@ -104,19 +110,19 @@ async def what_is_written_is_read_and_reaches_its_port(dut: Any, pause: float) -
     """Writable registers, whole and by byte, with stalls on every channel on and off."""
     await prepare(dut)
     bench = Testbench(dut, pause)
-    await bench.write(IMAGE_BASE, 0x8000_1240)
-    await bench.write(IMAGE_BASE + 1, 0xAB, size=1)
-    assert await bench.read(IMAGE_BASE) == int(dut.image_base_o.value) == 0x8000_AB40
+    await bench.write(Register.IMAGE_BASE, 0x8000_1240)
+    await bench.write(Register.IMAGE_BASE + 1, 0xAB, size=1)
+    assert await bench.read(Register.IMAGE_BASE) == int(dut.image_base_o.value) == 0x8000_AB40
     for index, filters in enumerate(bench.design["filters"]):
-        await bench.write(LAYERS + index * STRIDE + KEEP, filters - 1)
-        assert await bench.read(LAYERS + index * STRIDE + KEEP) == filters - 1
+        await bench.write(layer_register(index), filters - 1)
+        assert await bench.read(layer_register(index)) == filters - 1
     assert bench.keep() == [filters - 1 for filters in bench.design["filters"]]
     modes, thresholds = [2, 3], [0x8000_0001, 0x7FFF_FFF0]
     for index in range(2):
-        await bench.write(LAYERS + index * STRIDE + MODE, modes[index])
-        await bench.write(LAYERS + index * STRIDE + THRESHOLD, thresholds[index])
-        assert await bench.read(LAYERS + index * STRIDE + MODE) == modes[index]
-        assert await bench.read(LAYERS + index * STRIDE + THRESHOLD) == thresholds[index]
+        await bench.write(layer_register(index, LayerRegister.MODE), modes[index])
+        await bench.write(layer_register(index, LayerRegister.THRESHOLD), thresholds[index])
+        assert await bench.read(layer_register(index, LayerRegister.MODE)) == modes[index]
+        assert await bench.read(layer_register(index, LayerRegister.THRESHOLD)) == thresholds[index]
     assert split(int(dut.mode_o.value), 2, 2) == modes
     assert split(int(dut.threshold_o.value), 32, 2) == thresholds
 
@@ -128,8 +134,8 @@ async def keep_is_limited_to_the_filters_of_its_layer(dut: Any) -> None:
     bench = Testbench(dut)
     for index, filters in enumerate(bench.design["filters"]):
         for written, told in ((0, 1), (1, 1), (filters, filters), (filters + 1, filters), (0xFFFF, filters)):
-            await bench.write(LAYERS + index * STRIDE + KEEP, written)
-            assert await bench.read(LAYERS + index * STRIDE + KEEP) == written
+            await bench.write(layer_register(index), written)
+            assert await bench.read(layer_register(index)) == written
             assert bench.keep()[index] == told
 
 
@@ -138,7 +144,7 @@ async def read_only_registers_ignore_writes(dut: Any) -> None:
     """They answer OKAY and stay."""
     await prepare(dut)
     bench = Testbench(dut)
-    for address in (ID, VERSION, FINGERPRINT, FINGERPRINT + 4, FRAMES, CYCLES, BYTES, LAYERS + CHOSEN):
+    for address in (*READ_ONLY, *(layer_register(0, register) for register in COUNTS)):
         before = await bench.read(address)
         await bench.write(address, ~before & 0xFFFF_FFFF)
         assert await bench.read(address) == before
@@ -149,50 +155,74 @@ async def other_addresses_are_refused(dut: Any) -> None:
     """SLVERR, for reads and writes, and the port goes on."""
     await prepare(dut)
     bench = Testbench(dut)
-    for address in (0x014, 0x02C, LAYERS + len(bench.design["keep"]) * STRIDE, 0xFFC):
+    for address in (0x014, max(Register) + 4, layer_register(len(bench.design["keep"])), 0xFFC):
         assert (await bench.master.read(address, 4)).resp == AxiResp.SLVERR
         assert (await bench.master.write(address, b"\xff\xff\xff\xff")).resp == AxiResp.SLVERR
-    assert await bench.read(ID) == 0x534E4550
+    assert await bench.read(Register.ID) == 0x534E4550
 
 
 @cocotb.test()
-async def a_bus_error_stays_until_it_is_cleared(dut: Any) -> None:
-    """Sticky, cleared by writing 1 alone; busy is just shown."""
+async def causes_stay_until_they_are_cleared(dut: Any) -> None:
+    """Each has a bit of its own, cleared by writing 1 to it alone; busy is just shown."""
     await prepare(dut)
     bench = Testbench(dut)
-    await pulse(dut, dut.bus_error_i)
     dut.busy_i.value = 1
-    assert await bench.read(STATUS) == 3
-    await bench.write(STATUS, 1)  # 0 into the sticky bit
-    assert await bench.read(STATUS) == 3
-    await bench.write(STATUS, 2)
-    assert await bench.read(STATUS) == 1
+    told = Status.BUSY
+    for index, cause in enumerate(ERRORS):
+        dut.errors_i.value = 1 << index
+        await RisingEdge(dut.clk_i)
+        dut.errors_i.value = 0
+        told |= cause
+        assert await bench.read(Register.STATUS) == told
+    await bench.write(Register.STATUS, Status.BUSY)  # 0 into the sticky bits
+    assert await bench.read(Register.STATUS) == told
+    for cause in ERRORS:
+        await bench.write(Register.STATUS, cause)
+        told &= ~cause
+        assert await bench.read(Register.STATUS) == told
     dut.busy_i.value = 0
-    assert await bench.read(STATUS) == 0
+    assert await bench.read(Register.STATUS) == 0
+
+
+@cocotb.test()
+async def a_cause_that_comes_while_another_is_cleared_is_kept(dut: Any) -> None:
+    """In whichever cycle of the write it comes."""
+    await prepare(dut)
+    bench = Testbench(dut)
+    for wait in range(15):
+        clear = cocotb.start_soon(bench.write(Register.STATUS, Status.SHORT_FRAME))
+        await cycles(dut, wait)
+        await pulse(dut, dut.errors_i)
+        await clear
+        assert await bench.read(Register.STATUS) == Status.BUS_ERROR, f"{wait} cycles after the write began"
+        await bench.write(Register.STATUS, Status.BUS_ERROR)
 
 
 @cocotb.test()
 async def counters_count_from_enable_on(dut: Any) -> None:
-    """Frames, bytes and cycles; cleared by enabling anew, readable while disabled."""
+    """Frames, bad ones, bytes and cycles; cleared by enabling anew, readable while disabled."""
     await prepare(dut)
     bench = Testbench(dut)
+    dut.frame_bad_i.value = 1
     await pulse(dut, dut.frame_done_i)
     await bench.layer_done(0, chosen=1, taken=2, fetched=1000)
     for _ in range(2):
-        await bench.write(CONTROL, 1)
+        await bench.write(Register.CONTROL, 1)
         assert int(dut.enable_o.value)
         for index, fetched in ((0, 12), (1, 30), (0, 0x1_0000)):
             await bench.layer_done(index, chosen=3, taken=4, fetched=fetched)
-        for _ in range(3):
+        for bad in (0, 1, 0, 1, 1):
+            dut.frame_bad_i.value = bad
             await pulse(dut, dut.frame_done_i)
             await RisingEdge(dut.clk_i)
-        assert await bench.read(FRAMES) == 3
-        assert await bench.read(BYTES) == 0x1_0000 + 42
-        await bench.write(CONTROL, 0)
-        stopped = await bench.read(CYCLES)
+        assert await bench.read(Register.FRAMES) == 5
+        assert await bench.read(Register.BAD_FRAMES) == 3
+        assert await bench.read(Register.BYTES) == 0x1_0000 + 42
+        await bench.write(Register.CONTROL, 0)
+        stopped = await bench.read(Register.CYCLES)
         await cycles(dut, 20)
-        assert await bench.read(CYCLES) == stopped > 0
-        assert await bench.read(FRAMES) == 3
+        assert await bench.read(Register.CYCLES) == stopped > 0
+        assert await bench.read(Register.FRAMES) == 5
 
 
 @cocotb.test()
@@ -209,10 +239,10 @@ async def cycles_are_those_of_enable(dut: Any) -> None:
             enabled += int(dut.enable_o.value)
 
     task = cocotb.start_soon(count())
-    await bench.write(CONTROL, 1)
+    await bench.write(Register.CONTROL, 1)
     await cycles(dut, 37)
-    await bench.write(CONTROL, 0)
-    assert await bench.read(CYCLES) == enabled
+    await bench.write(Register.CONTROL, 0)
+    assert await bench.read(Register.CYCLES) == enabled
     task.cancel()
 
 
@@ -226,8 +256,8 @@ async def layers_keep_their_last_counts(dut: Any) -> None:
     await bench.layer_done(1, chosen=4, taken=5, fetched=6)
     dut.layer_chosen_i.value, dut.layer_cycles_i.value, dut.layer_bytes_i.value = 7, 7, 7  # no pulse: not looked at
     for index, counts in enumerate(((3, 0x1234_5678, 0x9ABC_DEF0), (4, 5, 6))):
-        at = LAYERS + index * STRIDE
-        assert tuple([await bench.read(at + 4 * i) for i in (1, 2, 3)]) == counts
+        told = [await bench.read(layer_register(index, register)) for register in COUNTS]
+        assert tuple(told) == counts
 
 
 @cocotb.test()
@@ -235,8 +265,8 @@ async def reads_and_writes_in_the_air_together_are_all_answered(dut: Any) -> Non
     """Concurrent accesses under stalls: every write lands, every read is one of the values in between."""
     await prepare(dut)
     bench = Testbench(dut, pause=0.4)
-    reads = [bench.master.init_read(IMAGE_BASE, 4) for _ in range(30)]
-    writes = [bench.master.init_write(IMAGE_BASE, (64 * i).to_bytes(4, "little")) for i in range(1, 31)]
+    reads = [bench.master.init_read(Register.IMAGE_BASE, 4) for _ in range(30)]
+    writes = [bench.master.init_write(Register.IMAGE_BASE, (64 * i).to_bytes(4, "little")) for i in range(1, 31)]
     for event in writes:
         await event.wait()
         assert event.data.resp == AxiResp.OKAY
@@ -246,4 +276,4 @@ async def reads_and_writes_in_the_air_together_are_all_answered(dut: Any) -> Non
         seen.append(int.from_bytes(event.data.data, "little"))
     assert seen == sorted(seen)
     assert set(seen) <= {64 * i for i in range(31)}
-    assert await bench.read(IMAGE_BASE) == 64 * 30
+    assert await bench.read(Register.IMAGE_BASE) == 64 * 30

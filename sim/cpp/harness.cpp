@@ -5,6 +5,7 @@
 // clock. So a handshake is seen exactly as the DUT's flip-flops see it, and what the bench drives next never races
 // with the edge.
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdarg>
 #include <cstdio>
@@ -51,6 +52,11 @@ struct PenResults {
     int64_t* first_in;      // (n,) cycle of the first pixel's handshake
     int64_t* last_in;       // (n,)
     int64_t* last_out;      // (n,)
+};
+
+// A fault of one run; pen::Fault has what the fields mean.
+struct PenFault {
+    int64_t kind, at, amount, value;
 };
 
 // ---- Verilator's output and fatal errors ----------------------------------------------------------------------------
@@ -120,13 +126,9 @@ public:
         dut_ = std::make_unique<Vtop>(&context_);
         check_messages();
         auto& d = *dut_;
-        d.s_axil_awvalid = d.s_axil_wvalid = d.s_axil_bready = d.s_axil_arvalid = d.s_axil_rready = 0;
         d.s_axil_awaddr = d.s_axil_araddr = 0;
         d.s_axil_awprot = d.s_axil_arprot = 0;
-        d.rst_ni = 0;
-        for (int64_t n = 0; n < kResetCycles; ++n) cycle();
-        d.rst_ni = 1;
-        cycle();
+        reset();
     }
 
     void write(uint32_t address, uint32_t data) {
@@ -166,20 +168,29 @@ public:
         return axil_.rdata;
     }
 
-    void run(const uint8_t* pixels, int64_t frames, const PenResults& results) {
-        run_ = Run{pixels, frames, &results};
-        run_->bytes_before = memory_.bytes_read();
-        progress_ = now_;
-        while (run_->out_frame < frames || run_->probed_frame < frames) {
-            cycle();
-            if (now_ - progress_ > config_.watchdog) {
-                fail("no progress for %" PRId64 " cycles at cycle %" PRId64 ": %" PRId64 " frames given, %" PRId64
-                     " answered, %" PRId64 " ended in the tail, of %" PRId64,
-                     config_.watchdog, now_, run_->in_frame, run_->out_frame, run_->probed_frame, frames);
-            }
-        }
+    void run(const uint8_t* pixels, int64_t frames, const std::vector<pen::Fault>& faults, const PenResults& results) {
+        begin(pixels, frames, faults, results);
+        while (run_->out_frame < frames || run_->probed_frame < frames) step();
+        for (const pen::Fault& fault : faults) expect(fault);
         run_.reset();
     }
+
+    // Runs as `run` does, but only for so many cycles; then the accelerator is reset in what it does. The memory either
+    // forgets its bursts with it, or goes on to answer what it owes, and nothing more happens until it has.
+    void interrupt(const uint8_t* pixels, int64_t frames, const std::vector<pen::Fault>& faults,
+                   const PenResults& results, int64_t cycles, bool forget) {
+        begin(pixels, frames, faults, results);
+        while (now_ - run_->start < cycles && run_->out_frame < frames) step();
+        run_.reset();
+        if (forget) memory_.forget();
+        memory_.order({});
+        memory_outlives_ = !forget;
+        reset();
+        memory_outlives_ = false;
+        while (!memory_.idle()) cycle();
+    }
+
+    void poke(uint64_t offset, const uint8_t* bytes, size_t count) { memory_.poke(offset, bytes, count); }
 
     std::string error;  // of the last call
 
@@ -192,6 +203,8 @@ private:
         const uint8_t* pixels;
         int64_t frames;
         const PenResults* results;
+        int64_t start = 0;                      // cycle
+        std::vector<pen::Fault> faults;         // of the streams
         int64_t in_frame = 0, in_pixel = 0;     // next beat of s_axis
         int64_t out_frame = 0, out_index = 0;   // next beat of m_axis
         int64_t probed_frame = 0, probed_layer = 0;
@@ -205,16 +218,71 @@ private:
         uint32_t rdata;
     };
 
+    void reset() {
+        auto& d = *dut_;
+        d.rst_ni = 0;
+        d.s_axil_awvalid = d.s_axil_wvalid = d.s_axil_bready = d.s_axil_arvalid = d.s_axil_rready = 0;
+        source_valid_ = sink_waiting_ = request_waiting_ = false;
+        for (int64_t n = 0; n < kResetCycles; ++n) cycle();
+        d.rst_ni = 1;
+        cycle();
+    }
+
+    void begin(const uint8_t* pixels, int64_t frames, const std::vector<pen::Fault>& faults, const PenResults& results) {
+        run_ = Run{pixels, frames, &results};
+        run_->start = now_;
+        run_->faults = faults;
+        run_->bytes_before = memory_.bytes_read();
+        memory_.order(faults);
+        progress_ = now_;
+    }
+
+    // A cycle of a run, or the cycles of a register write that is ordered for it.
+    void step() {
+        for (pen::Fault& fault : run_->faults) {
+            if (fault.kind != pen::FaultKind::kRegisterWrite || fault.happened || now_ - run_->start < fault.at) continue;
+            fault.happened = true;
+            write(static_cast<uint32_t>(fault.amount), static_cast<uint32_t>(fault.value));
+        }
+        cycle();
+        if (now_ - progress_ > config_.watchdog) {
+            fail("no progress for %" PRId64 " cycles at cycle %" PRId64 ": %" PRId64 " frames given, %" PRId64
+                 " answered, %" PRId64 " ended in the tail, of %" PRId64,
+                 config_.watchdog, now_, run_->in_frame, run_->out_frame, run_->probed_frame, run_->frames);
+        }
+    }
+
+    // A fault that was ordered has happened; else the run says nothing about it.
+    void expect(const pen::Fault& fault) {
+        const auto done = [&](const pen::Fault& f) { return f.happened && f.kind == fault.kind && f.at == fault.at; };
+        const bool happened = std::any_of(run_->faults.begin(), run_->faults.end(), done) ||
+                              std::any_of(memory_.faults().begin(), memory_.faults().end(), done);
+        if (!happened) {
+            fail("fault of kind %" PRId64 " at %" PRId64 " did not happen in this run", static_cast<int64_t>(fault.kind),
+                 fault.at);
+        }
+    }
+
+    // Beats of the frame that is sent.
+    int64_t frame_beats() {
+        for (pen::Fault& fault : run_->faults) {
+            if (fault.kind != pen::FaultKind::kFrameLength || fault.at != run_->in_frame) continue;
+            fault.happened = true;
+            return fault.amount;
+        }
+        return config_.pixels;
+    }
+
     void cycle() {
         drive_source();
         drive_memory();
         dut_->m_axis_tready = !sink_stall_.draw();
         dut_->clk_i = 0;
         evaluate();
+        if (dut_->rst_ni || memory_outlives_) sample_memory();
         if (dut_->rst_ni) {
             sample_registers();
             sample_source();
-            sample_memory();
             sample_sink();
             sample_probes();
         }
@@ -239,9 +307,9 @@ private:
         if (source_valid_) return;  // a beat once offered stays
         const auto width = static_cast<size_t>(config_.channels);
         if (run_ && run_->in_frame < run_->frames && d.rst_ni && !source_stall_.draw()) {
-            const int64_t beat = run_->in_frame * config_.pixels + run_->in_pixel;
+            const int64_t beat = run_->in_frame * config_.pixels + run_->in_pixel % config_.pixels;
             pen::put_bytes(d.s_axis_tdata, run_->pixels + beat * config_.channels, width);
-            d.s_axis_tlast = run_->in_pixel == config_.pixels - 1;
+            d.s_axis_tlast = run_->in_pixel == frame_beats() - 1;
             d.s_axis_tvalid = source_valid_ = true;
         } else {
             pen::put_junk(d.s_axis_tdata, kJunk, width);
@@ -255,7 +323,7 @@ private:
         source_valid_ = false;
         progress_ = now_;
         if (run_->in_pixel == 0) run_->results->first_in[run_->in_frame] = now_;
-        if (++run_->in_pixel < config_.pixels) return;
+        if (++run_->in_pixel < frame_beats()) return;
         run_->results->last_in[run_->in_frame] = now_;
         run_->in_pixel = 0;
         ++run_->in_frame;
@@ -302,13 +370,14 @@ private:
         const auto width = static_cast<size_t>(config_.bus_bytes);
         memory_.begin(now_);
         d.m_axi_arready = memory_.request_ready();
-        d.m_axi_rresp = 0;
         if (memory_.data_valid()) {
             pen::put_bytes(d.m_axi_rdata, memory_.data(), width);
+            d.m_axi_rresp = static_cast<uint8_t>(memory_.response());
             d.m_axi_rlast = memory_.data_last();
             d.m_axi_rvalid = 1;
         } else if (d.m_axi_rvalid || now_ == 0) {
             pen::put_junk(d.m_axi_rdata, kJunk, width);
+            d.m_axi_rresp = 3;
             d.m_axi_rlast = 1;
             d.m_axi_rvalid = 0;
         }
@@ -321,7 +390,7 @@ private:
             progress_ = now_;
         }
         const pen::ReadRequest request{d.m_axi_araddr, d.m_axi_arlen, d.m_axi_arsize, d.m_axi_arburst};
-        if (request_waiting_) {
+        if (request_waiting_ && d.rst_ni) {
             if (!d.m_axi_arvalid) fail("cycle %" PRId64 ": m_axi_arvalid was withdrawn before m_axi_arready", now_);
             if (request.address != request_.address || request.length != request_.length) {
                 fail("cycle %" PRId64 ": m_axi changed its read request while waiting for m_axi_arready", now_);
@@ -329,6 +398,7 @@ private:
         }
         request_waiting_ = d.m_axi_arvalid && !d.m_axi_arready;
         request_ = request;
+        if (request_waiting_) memory_.refused();
         if (!d.m_axi_arvalid || !d.m_axi_arready) return;
         memory_.accept(now_, request);
         progress_ = now_;
@@ -418,6 +488,7 @@ private:
     std::optional<Run> run_;
     int64_t now_ = 0;       // cycles since the start of reset
     int64_t progress_ = 0;  // cycle in which something last moved
+    bool memory_outlives_ = false;  // a reset of the accelerator
     bool source_valid_ = false;
     bool sink_waiting_ = false, request_waiting_ = false;  // offered and not taken in the last cycle
     int64_t sink_value_ = 0;
@@ -439,6 +510,14 @@ int guarded(std::string& error, Action action) {
 }
 
 thread_local std::string create_error;
+
+std::vector<pen::Fault> listed(const PenFault* faults, int64_t count) {
+    std::vector<pen::Fault> all;
+    for (int64_t i = 0; i < count; ++i) {
+        all.push_back({static_cast<pen::FaultKind>(faults[i].kind), faults[i].at, faults[i].amount, faults[i].value});
+    }
+    return all;
+}
 
 }  // namespace
 
@@ -469,7 +548,20 @@ PEN_API int pen_read(void* bench, uint32_t address, uint32_t* data) {
     return guarded(b->error, [&] { *data = b->read(address); });
 }
 
-PEN_API int pen_run(void* bench, const uint8_t* pixels, int64_t frames, const PenResults* results) {
+PEN_API int pen_run(void* bench, const uint8_t* pixels, int64_t frames, const PenFault* faults, int64_t count,
+                    const PenResults* results) {
     auto* b = static_cast<Bench*>(bench);
-    return guarded(b->error, [&] { b->run(pixels, frames, *results); });
+    return guarded(b->error, [&] { b->run(pixels, frames, listed(faults, count), *results); });
+}
+
+PEN_API int pen_interrupt(void* bench, const uint8_t* pixels, int64_t frames, const PenFault* faults, int64_t count,
+                          const PenResults* results, int64_t cycles, int forget) {
+    auto* b = static_cast<Bench*>(bench);
+    return guarded(b->error,
+                   [&] { b->interrupt(pixels, frames, listed(faults, count), *results, cycles, forget != 0); });
+}
+
+PEN_API int pen_poke(void* bench, uint64_t offset, const uint8_t* bytes, int64_t count) {
+    auto* b = static_cast<Bench*>(bench);
+    return guarded(b->error, [&] { b->poke(offset, bytes, static_cast<size_t>(count)); });
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cinttypes>
+#include <utility>
 
 #include "failure.h"
 
@@ -10,6 +11,7 @@ namespace pen {
 namespace {
 constexpr unsigned kIncr = 1;
 constexpr uint64_t kPage = 4096;
+constexpr int64_t kForever = INT64_MAX;
 }  // namespace
 
 Memory::Memory(MemoryTiming timing, uint64_t base, const uint8_t* image, size_t bytes, unsigned bus_bytes,
@@ -21,20 +23,77 @@ Memory::Memory(MemoryTiming timing, uint64_t base, const uint8_t* image, size_t 
       request_stall_(request_stall),
       data_stall_(data_stall) {}
 
+void Memory::order(std::vector<Fault> faults) {
+    faults_ = std::move(faults);
+    fault_beat_ = fault_request_ = silent_until_ = refused_ = 0;
+}
+
+void Memory::forget() {
+    bursts_.clear();
+    data_valid_ = false;
+}
+
+void Memory::poke(uint64_t offset, const uint8_t* bytes, size_t count) {
+    if (offset + count > image_.size()) fail("%zu bytes at %" PRIu64 " leave the weight image", count, offset);
+    std::copy(bytes, bytes + count, image_.begin() + static_cast<ptrdiff_t>(offset));
+}
+
+Fault* Memory::ordered(FaultKind kind, int64_t at) {
+    for (Fault& fault : faults_) {
+        const int64_t count = kind == FaultKind::kBusError ? fault.amount : 1;
+        if (fault.kind == kind && at >= fault.at && at < fault.at + count) return &fault;
+    }
+    return nullptr;
+}
+
 void Memory::begin(int64_t now) {
     request_ready_ = !request_stall_.draw();
+    if (Fault* fault = ordered(FaultKind::kRefusal, fault_request_)) {
+        if (fault->amount < 0 || refused_ < fault->amount) request_ready_ = false;
+    }
     if (data_valid_ || bursts_.empty()) return;  // a beat once offered stays
     const Burst& burst = bursts_.front();
-    const bool possible = burst.earliest >= 0 && now >= burst.earliest && now >= next_beat_;
-    data_valid_ = possible && !data_stall_.draw();
+    if (burst.earliest < 0 || now < burst.earliest || now < next_beat_ || now < silent_until_) return;
+    if (Fault* fault = ordered(FaultKind::kSilence, fault_beat_); fault && !fault->happened) {
+        fault->happened = true;
+        silent_until_ = fault->amount < 0 ? kForever : now + fault->amount;
+        if (now < silent_until_) return;
+    }
+    data_valid_ = !data_stall_.draw();
+}
+
+void Memory::refused() {
+    if (Fault* fault = ordered(FaultKind::kRefusal, fault_request_)) {
+        fault->happened = true;
+        ++refused_;
+    }
 }
 
 bool Memory::data_last() const { return bursts_.front().left == 1; }
 
-const uint8_t* Memory::data() const { return image_.data() + bursts_.front().offset; }
+unsigned Memory::response() {
+    Fault* fault = ordered(FaultKind::kBusError, fault_beat_);
+    if (fault == nullptr) return 0;
+    fault->happened = true;
+    return static_cast<unsigned>(fault->value);
+}
+
+const uint8_t* Memory::data() {
+    const uint8_t* from = image_.data() + bursts_.front().offset;
+    beat_data_.assign(from, from + bus_bytes_);
+    if (Fault* fault = ordered(FaultKind::kFlippedBit, fault_beat_)) {
+        fault->happened = true;
+        beat_data_[static_cast<size_t>(fault->value) / 8 % bus_bytes_] ^= static_cast<uint8_t>(1u << fault->value % 8);
+    }
+    if (ordered(FaultKind::kBusError, fault_beat_)) {
+        for (uint8_t& byte : beat_data_) byte = static_cast<uint8_t>(~byte);
+    }
+    return beat_data_.data();
+}
 
 void Memory::take_beat(int64_t now) {
     data_valid_ = false;
+    ++fault_beat_;
     bytes_read_ += bus_bytes_;
     ++beats_;
     next_beat_ = now + 1;
@@ -64,6 +123,8 @@ void Memory::accept(int64_t now, const ReadRequest& request) {
         fail("AXI read of %u beats at 0x%08" PRIx64 " leaves the weight image at 0x%08" PRIx64 " to 0x%08" PRIx64,
              request.length + 1, request.address, base_, base_ + image_.size() - 1);
     }
+    ++fault_request_;
+    refused_ = 0;
     const bool serve = bursts_.size() < static_cast<size_t>(timing_.outstanding);
     bursts_.push_back({request.address - base_, request.length + 1, serve ? now + timing_.latency : -1});
 }

@@ -1,0 +1,131 @@
+"""Faults in the Verilated model: nothing hangs, what is wrong is marked, the next frame is right."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw.design import Design, IntArray
+from hw.emit import emit
+from hw.registers import Register, Status
+from sim import golden
+from sim.faults import BusError, FrameLength, RegisterWrite, Response
+from sim.memory import FixedLatency, Stalls
+from sim.verilated import RtlRun, SimulationError, VerilatedModel, build
+from tests.designs import random_design, random_frames
+
+ROOT = Path(__file__).parent.parent
+SEEDS = (28, 19)
+MEMORY = FixedLatency(latency=7, outstanding=4)
+
+
+@cache
+def emitted(seed: int) -> tuple[Design, Path, bytes]:
+    """A random design, as tests/test_rtl_designs.py builds it."""
+    design = random_design(seed)
+    folder = ROOT / "build" / "tests" / "designs" / design.name
+    emit(design, folder)
+    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
+    return design, library, (folder / "weights.bin").read_bytes()
+
+
+def model(seed: int, stalls: Stalls | None = None) -> VerilatedModel:
+    design, library, image = emitted(seed)
+    return VerilatedModel(library, design, image, MEMORY, stalls)
+
+
+def check(design: Design, run: RtlRun, frames: IntArray, bad: set[int], causes: Status) -> None:
+    """Exactly the frames `bad` are marked, STATUS tells `causes`, and every other answer is right."""
+    assert set(np.flatnonzero(run.bad)) == bad
+    assert run.causes == causes
+    good = ~run.bad
+    assert np.array_equal(run.outputs[good], golden.run(design, frames).outputs[good])
+
+
+def beats(seed: int) -> int:
+    """Beats that one frame reads."""
+    design, _, _ = emitted(seed)
+    frames = random_frames(design, 1, seed)
+    return int(sum(trace.bytes.sum() for trace in golden.run(design, frames).layers)) // design.engine.bus_bytes
+
+
+# -- pixel stream -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("probability", [0.0, 0.3])
+def test_frames_of_a_wrong_length_are_marked(seed: int, probability: float) -> None:
+    design = emitted(seed)[0]
+    live = model(seed, Stalls(seed, probability))
+    pixels = design.input.pixels
+    frames = random_frames(design, 5, seed)
+    for length in sorted({1, 2, pixels // 2, pixels - 1, pixels + 1, 2 * pixels, 3 * pixels + 1} - {0, pixels}):
+        cause = Status.SHORT_FRAME if length < pixels else Status.LONG_FRAME
+        run = live.run(frames, faults=[FrameLength(1, length), FrameLength(2, length)])
+        check(design, run, frames, {1, 2}, cause)
+    assert not live.run(frames).causes
+
+
+# -- memory port ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_error_at_any_beat_marks_its_frame(seed: int) -> None:
+    design = emitted(seed)[0]
+    live = model(seed)
+    frames = np.repeat(random_frames(design, 1, seed), 2, axis=0)
+    rng = np.random.default_rng(seed)
+    count = beats(seed)
+    for beat in sorted({0, 1, count - 1, *rng.integers(0, count, 60).tolist()}):
+        response = Response.SLVERR if beat % 2 else Response.DECERR
+        run = live.run(frames, faults=[BusError(beat, response)])
+        check(design, run, frames, {0}, Status.BUS_ERROR)
+        run = live.run(frames, faults=[BusError(count + beat, response, beats=3)])
+        assert run.bad[1]
+        assert not run.bad[0]
+
+
+# -- control port -----------------------------------------------------------------------------------------------------
+def test_bad_frames_are_counted() -> None:
+    design = emitted(SEEDS[0])[0]
+    live = model(SEEDS[0])
+    frames = random_frames(design, 4, 1)
+    live.run(frames, faults=[FrameLength(0, 1), FrameLength(3, 1)])
+    live.run(frames)
+    assert live.read_register(Register.FRAMES) == 8
+    assert live.read_register(Register.BAD_FRAMES) == 2
+
+
+def test_a_disabled_frame_is_finished_and_the_next_waits() -> None:
+    design = emitted(SEEDS[0])[0]
+    live = model(SEEDS[0])
+    frames = random_frames(design, 2, 1)
+    quick = live.run(frames).last_out
+    frame = int(quick[1] - quick[0])
+    for pause in (0, frame // 2):  # before the first frame, and while it is computed
+        off, on = (RegisterWrite(at, Register.CONTROL, value) for at, value in ((pause, 0), (3 * frame, 1)))
+        run = live.run(frames, faults=[off, on])
+        check(design, run, frames, set(), Status(0))
+        first, second = run.last_out - run.first_in[0]
+        assert second > 3 * frame
+        assert (first < 3 * frame) == (pause > 0)
+
+
+# -- reset ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("memory_forgets", [True, False])
+def test_reset_at_any_time_leaves_nothing_behind(seed: int, memory_forgets: bool) -> None:
+    design = emitted(seed)[0]
+    live = model(seed, Stalls(seed, 0.1))
+    frames = random_frames(design, 3, seed)
+    whole = live.run(frames).last_out[-1]
+    rng = np.random.default_rng(seed)
+    for cycles in rng.integers(1, whole, 60).tolist():
+        live.interrupt(frames, cycles, memory_forgets=memory_forgets)
+        check(design, live.run(frames), frames, set(), Status(0))
+
+
+# -- the harness ------------------------------------------------------------------------------------------------------
+def test_a_fault_that_finds_no_place_is_an_error() -> None:
+    design = emitted(SEEDS[0])[0]
+    with pytest.raises(SimulationError, match="fault of kind 1 at 1000000 did not happen"):
+        model(SEEDS[0]).run(random_frames(design, 1, 1), faults=[BusError(1_000_000)])
