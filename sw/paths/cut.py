@@ -8,7 +8,7 @@ is asked of its logits matters: see `Statistic`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -23,6 +23,8 @@ from sw.paths.scores import Batches, in_precision, placed
 from sw.paths.watch import frozen, in_turn, kept, known, split, watched
 from sw.pruning.forms import forms, weighted
 from sw.pruning.masks import shrink
+from sw.pruning.scores import unfolded
+from sw.train import batches
 
 FloatArray = NDArray[np.float64]
 
@@ -87,42 +89,123 @@ class Responses:
             )
 
 
-def responses(
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """One network for every class: `networks[c]` of what `head`, which all share, makes of a frame."""
+
+    head: nn.Module
+    networks: tuple[nn.Module, ...]
+
+
+def cut(
     model: nn.Module,
     path: CriticalPath,
-    data: Batches,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    frame: tuple[int, int, int],
     biases: bool = False,
-) -> Responses:
-    """The logits of all frames in the network of every class; logit biases are left out unless `biases`.
+    fit: Batches | None = None,
+) -> Cut:
+    """`model` cut to the path of each class, for frames of shape `frame`; logit biases are zero unless `biases`.
 
-    What lies before the path runs once; of an `nn.Sequential` the rest runs as the smaller networks that they are, of
-    other modules with the activations of the other filters set to zero.
+    Of an `nn.Sequential` the networks are physically smaller copies of what follows the first layer on the path; of
+    other modules they are the module with the activations of the other filters set to zero. With `fit`, labelled
+    frames that are not those to be judged, the remaining weights are fitted (`compensated`); this needs an
+    `nn.Sequential`, and ValueError says so.
     """
-    logits: list[list[Tensor]] = [[] for _ in range(path.classes)]
-    labels = []
     head, tail = split(model, path.layers)
-    networks: list[nn.Module] = []
+    with frozen(model), torch.no_grad():
+        start = head(placed(model, torch.zeros(1, *frame)))
+    shape = tuple(start.shape[1:])
+    if not isinstance(tail, nn.Sequential) or len(shape) != 3:
+        if fit is not None:
+            raise ValueError(f"cannot fit the weights of {type(model).__name__}; accepted: nn.Sequential, on maps")
+        return Cut(head, tuple(_Masked(tail, path, cls, biases) for cls in range(path.classes)))
+    small = [distilled(tail, path, cls, (shape[0], shape[1], shape[2]), biases) for cls in range(path.classes)]
+    if fit is not None:
+        with frozen(model), torch.no_grad():
+            pieces = [(head(placed(model, x)).cpu().float(), y.cpu()) for x, y in fit]
+        compensated(tail, small, path, torch.cat([x for x, _ in pieces]), torch.cat([y for _, y in pieces]))
+    return Cut(head, tuple(network.to(start.device, start.dtype) for network in small))
+
+
+DAMPING = 1e-2  # of the mean of a moment's diagonal
+
+
+def compensated(model: nn.Sequential, small: Sequence[nn.Sequential], path: CriticalPath, x: Tensor, y: Tensor) -> None:
+    """Fit, in place, the weights of the class networks `small` of `model` to what `model` gives, by least squares.
+
+    Layer after layer, a class network's weights become those that, on its own inputs to the layer, come closest to what
+    `model` computes for the same filters before normalisation (He, Zhang, Sun, "Channel pruning for accelerating very
+    deep neural networks" (2017), eq. 3, with the inputs as they now are). Frames `x` (n, c, h, w) of the class count
+    together as much as all others; `y` (n,). No gradient is followed and no size changes. Layers before the second
+    one on the path keep their weights.
+    """
+    wanted = _targets(copy.deepcopy(model).cpu().float(), x)
+    for cls, network in enumerate(small):
+        own = y == cls
+        weights = torch.where(own, 0.5 / own.sum(), 0.5 / (~own).sum())
+        children = list(network.named_children())
+        values, changed = x, False
+        with torch.no_grad():
+            for (name, layer), (_, follower) in zip(children, [*children[1:], ("", None)], strict=True):
+                if changed and isinstance(layer, nn.Conv2d | nn.Linear):
+                    target = wanted[name][:, torch.tensor(path.of(name)[cls])] if name in path.layers else wanted[name]
+                    _fit(network, name, values, target, weights, follower)
+                changed = changed or name in path.layers
+                values = torch.cat([layer(some) for some in batches(values, 256)])
+
+
+def _fit(
+    network: nn.Sequential, name: str, x: Tensor, target: Tensor, weights: Tensor, follower: nn.Module | None
+) -> None:
+    """Make layer `name` give `target` (n, filters, ...) for inputs `x` of frame weights (n,), as nearly as it can."""
+    layer = network.get_submodule(name)
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    columns, filters = layer.weight[0].numel() + 1, len(layer.weight)
+    square, mixed = torch.zeros(columns, columns).double(), torch.zeros(columns, filters).double()
+    for some, wanted, weight in zip(batches(x, 256), batches(target, 256), batches(weights, 256), strict=True):
+        patches = unfolded(network, name, some)  # (n, columns, positions)
+        ones = torch.ones(len(some), 1, patches.shape[2])
+        rows = torch.cat([patches, ones], dim=1).transpose(0, 1)
+        scaled = (rows * weight[:, None]).flatten(1)
+        square += (scaled @ rows.flatten(1).T).double()
+        mixed += (scaled @ wanted.reshape(len(some), filters, -1).transpose(0, 1).flatten(1).T).double()
+    if layer.bias is None and not isinstance(follower, nn.BatchNorm2d):
+        square, mixed = square[:-1, :-1], mixed[:-1]  # there is nowhere to put a constant
+    damping = torch.full((len(square),), DAMPING * float(square.diagonal()[: columns - 1].mean()) or 1.0).double()
+    damping[columns - 1 :] = 0
+    solution = torch.linalg.solve(square + torch.diag(damping), mixed).T.float()
+    layer.weight.copy_(solution[:, : columns - 1].reshape(layer.weight.shape))
+    if layer.bias is not None:
+        layer.bias.copy_(solution[:, -1])
+    elif isinstance(follower, nn.BatchNorm2d) and follower.running_mean is not None:
+        follower.running_mean.sub_(solution[:, -1])
+
+
+def _targets(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
+    """What each layer with weights puts out for `x`."""
+    found = {}
+    with frozen(model), torch.no_grad():
+        for name, layer in model.named_children():
+            x = torch.cat([layer(some) for some in batches(x, 256)])
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                found[name] = x
+    return found
+
+
+def responses(networks: Cut, data: Batches, precision: Literal["float32", "bfloat16"] = "float32") -> Responses:
+    """The logits of all frames of `data` in the network of every class."""
+    logits: list[list[Tensor]] = [[] for _ in networks.networks]
+    labels = []
+    model = nn.ModuleList([networks.head, *networks.networks])
     with frozen(model), torch.no_grad():
         for x, y in data:
             x = placed(model, x)
             with in_precision(precision, x):
-                middle = head(x)
-                if not networks:
-                    networks = [_network(tail, path, cls, middle, biases) for cls in range(path.classes)]
-                for cls, network in enumerate(networks):
-                    logits[cls].append(network(middle).double().cpu())
+                middle = networks.head(x)
+                for found, network in zip(logits, networks.networks, strict=True):
+                    found.append(network(middle).double().cpu())
             labels.append(y.cpu())
     return Responses(torch.stack([torch.cat(some) for some in logits]).numpy(), torch.cat(labels).numpy())
-
-
-def _network(tail: nn.Module, path: CriticalPath, cls: int, x: Tensor, biases: bool) -> nn.Module:
-    """`tail` cut to the path of `cls`, for inputs like `x`."""
-    if isinstance(tail, nn.Sequential) and x.ndim == 4:
-        _, channels, height, width = x.shape
-        small = distilled(tail, path, cls, (channels, height, width), biases)
-        return small.to(x.device, next(tail.parameters()).dtype)
-    return _Masked(tail, path, cls, biases)
 
 
 class _Masked(nn.Module):
@@ -203,6 +286,12 @@ def calibrated(found: Responses, kind: Statistic, tp: float) -> Rule:
     return Rule(kind, np.array(thresholds))
 
 
+def selected(found: Responses, tp: float) -> Rule:
+    """Of the rules that `calibrated` gives for each `Statistic`, the one of fewest false positives in `found`."""
+    rules = [calibrated(found, kind, tp) for kind in Statistic]
+    return min(rules, key=lambda rule: float(one_vs_all(found, rule).fp.mean()))
+
+
 @dataclass(frozen=True, eq=False)
 class OneVsAll:
     """For each class (classes,): shares of its own frames and of all others that are accepted; precision, recall.
@@ -239,7 +328,7 @@ def one_vs_all(found: Responses, rule: Rule) -> OneVsAll:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One-vs-all at a ratio of filters kept, by the published rule and by a calibrated one."""
+    """One-vs-all at a ratio of filters kept, by the published rule and by a calibrated one (`selected`)."""
 
     ratio: float
     published: OneVsAll
@@ -249,17 +338,18 @@ class Point:
 def curve(
     model: nn.Module,
     paths: Iterable[CriticalPath],
+    frame: tuple[int, int, int],
     data: Batches,
     calibration: Batches,
-    kind: Statistic,
     tp: float,
     precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Iterator[Point]:
-    """One-vs-all for each of `paths`, on `data`; thresholds of `kind` are set for `tp` on the frames of `calibration`.
+    """One-vs-all for each of `paths`, on `data`; the rule is `selected` for `tp` on the frames of `calibration`.
 
-    Both are iterated once for every path.
+    Frames are of shape `frame`; both sets are iterated once for every path.
     """
     for path in paths:
-        rule = calibrated(responses(model, path, calibration, precision), kind, tp)
-        found = responses(model, path, data, precision)
+        networks = cut(model, path, frame)
+        rule = selected(responses(networks, calibration, precision), tp)
+        found = responses(networks, data, precision)
         yield Point(path.ratio, one_vs_all(found, as_published(path.classes)), one_vs_all(found, rule))

@@ -198,7 +198,7 @@ def measure(
             seen.clear()
             x, y = placed(model, x), placed(model, y)
             sums.count(y)
-            own = {name: torch.as_tensor(mask, device=y.device)[y] for name, mask in (masks or {}).items()}
+            own = {name: torch.tensor(mask, device=y.device)[y] for name, mask in (masks or {}).items()}
             with watched(model, in_turn(kept(own), keep)), in_precision(config.precision, x):
                 logits = model(x)
             known(config.layers or (), ran)
