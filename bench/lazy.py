@@ -6,17 +6,22 @@ In integer arithmetic, on the whole test set of the recipe's data (which PENSTOC
 that all lazy layers keep; ratios are to all filters over all channels. On the first `CHECKED` images the golden model
 is compared with Brevitas, whose lazy layers choose in torch. *Static* keeps the filters strongest on calibration
 frames, the same for every image, and *oracle* those that are strongest on this one: both on the first `COMPARED`.
+Times are medians of processor time per image, one at a time, predictors included, as ratios to all filters.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from bench.table import Report, parser
 from flow import lazy, recipe
@@ -28,12 +33,13 @@ from flow.workspace import Workspace
 from hw.design import Design, LinearPredictor
 from hw.image import layout
 from quant import lazy as witness
+from quant.sliced import SlicedNetwork
 from sim import golden
 
 RECIPE = Path("recipes/cifar10_vgg16.toml")
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)
 FEWER = (0.5, 0.25, 0.125)
-CHECKED, COMPARED = 1000, 2000
+CHECKED, COMPARED, TIMED = 1000, 2000, 40  # images
 
 
 def dense_macs(design: Design) -> int:
@@ -50,19 +56,51 @@ def dense_bytes(design: Design) -> tuple[int, int]:
 def equal_to_brevitas(flow: Flow, share: float) -> bool:
     """Whether the torch witness answers and chooses as the golden model does on the first images."""
     design = flow.design
-    layers = {
+    images = flow.data.test_x[:CHECKED]
+    theirs = witness.run(flow.quantised_network(), images, lazy_layers(design, share))
+    ours = golden.run(design, integer_frames(flow.graph, channels_last(images)), keep_share(design, share), maps=False)
+    return np.array_equal(theirs.logits, ours.outputs) and all(
+        np.array_equal(record.chosen, ours.layer(record.name).chosen) for record in theirs.layers
+    )
+
+
+class Timed(SlicedNetwork):
+    """Adds up the processor time of lazy layers, their predictors included."""
+
+    seconds = 0.0
+
+    def layer(self, name: str, *given: Any) -> tuple[Tensor, Tensor, int]:
+        """Time it if it is lazy."""
+        started = time.process_time()
+        result = super().layer(name, *given)
+        if name in self.predictors:
+            self.seconds += time.process_time() - started
+        return result
+
+
+def cpu_seconds(flow: Flow) -> dict[float, float]:
+    """Median processor time per image of the lazy layers with sliced weights, one image at a time, on one core."""
+    torch.set_num_threads(1)
+    network, images = flow.quantised_network(), torch.tensor(flow.data.test_x[:TIMED])
+    times: dict[float, list[float]] = {share: [] for share in SHARES}
+    timed = {share: Timed(network, lazy_layers(flow.design, share)) for share in SHARES}
+    for image in images:  # the shares in turn, so that a busy machine slows all of them
+        for share, sliced in timed.items():
+            sliced.seconds = 0.0
+            sliced.run(image)
+            times[share].append(sliced.seconds)
+    return {share: float(np.median(found)) for share, found in times.items()}
+
+
+def lazy_layers(design: Design, share: float) -> dict[str, witness.LazyLayer]:
+    """How the lazy layers choose, for the witnesses in torch."""
+    return {
         layer.name: witness.LazyLayer(
             layer.predictor.weights, layer.predictor.bias, keep_share(design, share)[layer.name], layer.pinned
         )
         for layer in design.lazy_layers
         if isinstance(layer.predictor, LinearPredictor)
     }
-    images = flow.data.test_x[:CHECKED]
-    theirs = witness.run(flow.quantised_network(), images, layers)
-    ours = golden.run(design, integer_frames(flow.graph, channels_last(images)), keep_share(design, share), maps=False)
-    return np.array_equal(theirs.logits, ours.outputs) and all(
-        np.array_equal(record.chosen, ours.layer(record.name).chosen) for record in theirs.layers
-    )
 
 
 def main() -> int:
@@ -102,11 +140,16 @@ def main() -> int:
         report.row(f"{100 * point.share:g} %: recall of the strongest filters, by layer", f"{recalls} %")
     for point in compared:
         report.row(
-            f"first {min(COMPARED, len(images))} images, {100 * point.share:g} %, {point.chooser}: accuracy, lazy bytes",
+            f"first {len(images[:COMPARED])} images, {100 * point.share:g} %, {point.chooser}: accuracy, lazy bytes",
             f"{100 * point.accuracy:.2f} %, {point.bytes / lazy_bytes:.3f}",
         )
     overhead = lazy.predictor_macs(design) / macs
     report.row("predictors' MACs of the lazy layers'", f"{100 * overhead:.2f} %")
+    seconds = cpu_seconds(flow)
+    for share, each in seconds.items():
+        report.row(
+            f"{100 * share:g} %: time of the lazy layers on one core, weights sliced", f"{each / seconds[1.0]:.3f}"
+        )
     report.equal(f"golden = Brevitas that chooses in torch, {CHECKED} images at 50 %", equal_to_brevitas(flow, 0.5))
 
     figures: dict[str, JsonValue] = {
@@ -117,6 +160,7 @@ def main() -> int:
         "compared": [_figures(point, lazy_bytes, all_bytes, macs) for point in compared],
         "recall_top_n": {str(point.share): dict(point.recall) for point in points},
         "predictor_overhead": overhead,
+        "cpu_time_ratio": {str(share): each / seconds[1.0] for share, each in seconds.items()},
     }
     return report.finish(figures, arguments.json)
 
