@@ -183,7 +183,7 @@ class Distributions:
     """A `stream.Collector` of `Distribution` by layer of `path`; bins reach to the highest value of the first batch."""
 
     def __init__(self, path: CriticalPath, bins: int = 60) -> None:
-        self.masks = dict(zip(path.layers, path.masks, strict=True))
+        self.masks = {layer: torch.tensor(mask) for layer, mask in zip(path.layers, path.masks, strict=True)}
         self.bins = bins
         self._tops: dict[str, float] = {}
         self._counts: dict[str, IntArray] = {}  # (2, bins + 1), the last one zeros
@@ -196,7 +196,7 @@ class Distributions:
             top = self._tops.setdefault(layer, float(values.max()) or 1.0)
             counts = self._counts.setdefault(layer, np.zeros((2, self.bins + 1), np.int64))
             sums = self._sums.setdefault(layer, np.zeros(2))
-            own = torch.as_tensor(mask, device=labels.device)[labels]  # (n, filters)
+            own = mask.to(labels.device)[labels]  # (n, filters)
             for side, chosen in enumerate((own, ~own)):
                 some = values[chosen]  # (pairs, positions)
                 positive = some[some > 0]

@@ -9,14 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sw.paths.scores import placed
 from sw.paths.watch import LAYERS, NORMS, frozen
+
+LEAK = 0.1
 
 
 @dataclass(frozen=True)
 class Ascent:
     """Gradient ascent by Adam on a filter's mean activation, for `steps` at `rate`.
+
+    Below zero, the ReLU gives way to a tenth of its input, so that silent positions have a gradient.
 
     It starts at grey with noise from `seed`. Regularisation: `decay` pulls pixels back to grey, `variation` weighs the
     total variation (mean absolute difference of neighbours), and the image is rolled by up to `jitter` pixels in each
@@ -60,8 +65,7 @@ def maximise(
 ) -> Patterns:
     """Images of `shape` (c, h, w) for `filters` of `layer`, all at once; the same seed gives the same images.
 
-    Where a filter does not fire at all, the ascent is on what comes before the ReLU, which has a gradient. ValueError
-    for a layer that is not there and for filters that it does not have.
+    ValueError for a layer that is not there and for filters that it does not have.
     """
     module = dict(model.named_modules()).get(layer)
     if not isinstance(module, LAYERS):
@@ -82,13 +86,12 @@ def maximise(
         for _ in range(settings.steps):
             down, right = torch.randint(-settings.jitter, settings.jitter + 1, (2,), generator=generator).tolist()
             means = _means(model, layer, filters, torch.roll(image, (down, right), dims=(2, 3)))
-            goal = torch.where(means.fired > 0, means.fired, means.driven)
-            scale = goal.detach().abs().clamp_min(1e-3)  # filters whose activations are large move no faster
+            scale = means.driven.detach().abs().clamp_min(1e-3)  # filters whose activations are large move no faster
             rough = sum(image.diff(dim=axis).abs().mean() for axis in (2, 3) if image.shape[axis] > 1)
             far = ((image - 0.5) ** 2).mean()
-            loss = -(goal / scale).sum() + len(filters) * (settings.variation * rough + settings.decay * far)
+            loss = -(means.driven / scale).sum() + len(filters) * (settings.variation * rough + settings.decay * far)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             with torch.no_grad():
                 image.clamp_(0, 1)
@@ -105,7 +108,7 @@ def maximise(
 
 @dataclass(frozen=True)
 class _Means:
-    """Of one filter per image (k,): mean over the map before the ReLU (`driven`) and after it (`fired`)."""
+    """Of one filter per image (k,): mean over the map after a leaky ReLU (`driven`) and after a ReLU (`fired`)."""
 
     driven: Tensor
     fired: Tensor
@@ -132,4 +135,4 @@ def _means(model: nn.Module, layer: str, filters: Sequence[int], images: Tensor)
             handle.remove()
     maps = seen[0].flatten(2) if seen[0].ndim > 2 else seen[0][:, :, None]
     chosen = maps[torch.arange(len(images)), torch.as_tensor(filters)]  # (k, positions)
-    return _Means(chosen.mean(dim=1), chosen.relu().mean(dim=1))
+    return _Means(functional.leaky_relu(chosen, LEAK).mean(dim=1), chosen.relu().mean(dim=1))
