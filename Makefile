@@ -42,6 +42,10 @@ $(STAMP): pyproject.toml constraints.txt
 hls: $(STAMP) ## from data to verified RTL and weight image (RECIPE=recipes/digits.toml)
 	@$(BIN)/penstock hls $(RECIPE) $(ARGS)
 
+.PHONY: paths
+paths: $(STAMP) ## critical paths of the recipe's network: scores, tests, figures, file for the hardware
+	@$(BIN)/penstock paths --recipe $(RECIPE) $(ARGS)
+
 .PHONY: sim
 sim: $(STAMP) ## the cocotb regressions on Verilator (ARGS='-k name' for one)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m sim $(ARGS)

@@ -1,4 +1,4 @@
-"""The command line: ``penstock hls`` builds, ``penstock verify`` runs every test frame through the RTL."""
+"""The command line: `penstock hls` builds, `verify` runs all frames through the RTL, `paths` studies the network."""
 
 from __future__ import annotations
 
@@ -135,6 +135,23 @@ def verify(
         f"RTL equals the golden model on all {len(rtl.outputs)} frames: "
         f"logits, strengths, scores, chosen filters, bytes fetched"
     )
+
+
+@app.command()
+def paths(
+    recipe_file: Annotated[Path, typer.Option("--recipe", "-r", help="whose network to study, a .toml file")],
+    build: BuildFolder = Path("build"),
+) -> None:
+    """Find the critical paths of a recipe's network, test them, draw them, and write them for the hardware."""
+    started = time.monotonic()
+    flow = _flow(recipe.load(recipe_file), build)
+    from flow.study import Study, summary
+
+    study = Study(flow)
+    study.run()
+    for what, value in summary(study):
+        flow.console.print(f"  {what:<56} {value}", highlight=False)
+    flow.console.print(f"\n{time.monotonic() - started:.0f} s", highlight=False)
 
 
 @contextmanager

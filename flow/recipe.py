@@ -196,6 +196,31 @@ class VerifySection(Section):
     vectors: PositiveInt | None = None
 
 
+class PathsSection(Section):
+    """The study of critical paths. `scores` are those that are cut and drawn; the first one makes the paths.
+
+    A path keeps the share `ratio` of each layer's filters. `layers` (by default the lazy ones, or else the last six)
+    are those that are predicted and handed to the hardware, where a `share` of the filters is to be computed. Scores
+    and predictors are found on `images` training images, geometry on `stimuli` test images or those of `human`, an
+    npz file of people's judgements. `precision` is that of convolutions.
+    """
+
+    scores: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "contribution",
+        "activation",
+        "product",
+        "selectivity",
+        "random",
+    )
+    ratio: Share = 0.25
+    layers: tuple[str, ...] | None = None
+    share: Share = 0.5
+    images: Annotated[int, Field(ge=2, strict=True)] = 5000
+    stimuli: Annotated[int, Field(ge=3, le=1000, strict=True)] = 100
+    human: FilePath | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
 class Recipe(Section):
     """What is built: a network (from data and model, or from a QONNX file), its accelerator and how it is verified.
 
@@ -215,6 +240,7 @@ class Recipe(Section):
     predictor: PredictorSection = PredictorSection()
     memory: MemorySection = MemorySection()
     verify: VerifySection = VerifySection()
+    paths: PathsSection = PathsSection()
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -236,7 +262,7 @@ def lazy_layers(recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for name, layer in (recipe.layers or {}).items() if layer.weights is Source.LAZY)
 
 
-FILES = {"onnx": {"file", "calibration"}, "model": {"checkpoint"}}
+FILES = {"onnx": {"file", "calibration"}, "model": {"checkpoint"}, "paths": {"human"}}
 """Keys that name files, by section."""
 
 
@@ -301,6 +327,8 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{found} up to 40 lower-case letters, digits and '_', a letter first"
         case "model_type" | "dict_type":
             return f"{found} a table"
+        case "tuple_type" | "too_short" if location[0] == "paths":
+            return f"{found} a list of one or more names"
         case kind:
             return f"{found} {_TYPES.get(kind, error['msg'])}"
 
@@ -343,4 +371,5 @@ _SECTIONS: dict[str, type[Section]] = {
     "predictor": PredictorSection,
     "memory": MemorySection,
     "verify": VerifySection,
+    "paths": PathsSection,
 }

@@ -86,12 +86,10 @@ class Flow:
         check(self.recipe)
         with self.workspace.locked():
             if self.recipe.model is not None and self.recipe.model.checkpoint is not None:
-                self._step("restore", "trained network read", restore)
+                self.prepare()
                 self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
             elif self.recipe.onnx is None:
-                self._step("train", "float network trained", train, own_progress=True)
-                if self.recipe.prune is not None:
-                    self._step("prune", "network pruned and trained again", prune)
+                self.prepare()
                 self._step("quantise", "quantised network trained", quantise, own_progress=True)
                 self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
             else:
@@ -124,13 +122,28 @@ class Flow:
         quant.checkpoint.save(target, self.quantised_network(), known)
         return target
 
+    def prepare(self) -> None:
+        """Bring the network up to date, kept or trained (and pruned) in floating point; in a locked workspace."""
+        assert self.recipe.model is not None
+        if self.recipe.model.checkpoint is not None:
+            self._step("restore", "trained network read", restore)
+            return
+        self._step("train", "float network trained", train, own_progress=True)
+        if self.recipe.prune is not None:
+            self._step("prune", "network pruned and trained again", prune)
+
     def _step(self, name: str, done: str, make: Callable[[Flow, Path], None], own_progress: bool = False) -> None:
-        inputs = INPUTS[name]
+        self.step(name, done, lambda aside: make(self, aside), INPUTS[name], own_progress)
+
+    def step(
+        self, name: str, done: str, make: Callable[[Path], None], inputs: Inputs, own_progress: bool = False
+    ) -> None:
+        """Let `make` write into the folder that it is given what `inputs` name, unless it is fresh, and say `done`."""
         step = Step(name, inputs.settings(self.recipe), inputs.code, inputs.reads, inputs.writes)
         started = time.monotonic()
         live = self.console.is_terminal and not own_progress and not self.workspace.is_fresh(step)
         with self.console.status(f"{name} ...") if live else nullcontext():
-            made = self.workspace.run(step, lambda aside: make(self, aside))
+            made = self.workspace.run(step, make)
         note = f"{time.monotonic() - started:5.1f} s" if made else "unchanged"
         self.console.print(f"  {name:<9} {note:>9}  {done}", highlight=False)
 
@@ -514,6 +527,8 @@ class Inputs:
         if "model" in self.sections and recipe.model is not None and recipe.model.checkpoint is not None:
             files = [recipe.model.checkpoint, recipe.model.checkpoint.with_suffix(".json")]
             content["model"] = [recipe.model.name, *map(digest, files)]
+        if "paths" in self.sections and recipe.paths.human is not None:
+            content["human"] = digest(recipe.paths.human)
         return content
 
 
@@ -524,12 +539,13 @@ def _plain(value: object) -> JsonValue:
     return value
 
 
-_NETWORK = ("flow.steps", "sw", "quant")
-_HARDWARE = ("flow.steps", "flow.convert", "flow.network", "sw", "hw", "sim")
+_TRAINING = ("flow.steps", "sw.data", "sw.models", "sw.train")
+_NETWORK = (*_TRAINING, "sw.predictors", "sw.pruning", "quant")
+_HARDWARE = (*_TRAINING, "sw.predictors", "flow.convert", "flow.network", "hw", "sim")
 _ACCELERATOR = ("name", "prune", "engine", "layers", "predictor")
 INPUTS = {
-    "train": Inputs(("flow.steps", "sw"), ("seed", "data", "model", "train"), (), (FLOAT,)),
-    "prune": Inputs(("flow.steps", "sw"), ("seed", "data", "model", "prune"), (FLOAT,), (PRUNED,)),
+    "train": Inputs(_TRAINING, ("seed", "data", "model", "train"), (), (FLOAT,)),
+    "prune": Inputs((*_TRAINING, "sw.pruning"), ("seed", "data", "model", "prune"), (FLOAT,), (PRUNED,)),
     "quantise": Inputs(
         _NETWORK,
         ("seed", "data", "model", "prune", "quantise", "layers"),

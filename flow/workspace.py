@@ -129,11 +129,13 @@ def digest(path: Path) -> str:
 
 @cache
 def code_digest(name: str) -> str:
-    """SHA-256 of the sources of one of our packages, or of one module `package.module`."""
-    package, _, module = name.partition(".")
-    root = Path(str(files(package)))
-    if module:
-        return digest(root / f"{module}.py")
+    """SHA-256 of the sources of one of our packages, `package` or `package.inner`, or of one module in it."""
+    package, *inner = name.split(".")
+    root = Path(str(files(package))).joinpath(*inner)
+    if not root.is_dir():
+        module = root.with_suffix(".py")
+        assert module.is_file(), f"no package or module '{name}'"
+        return digest(module)
     suffixes = {".py", ".sv", ".svh", ".f", ".rdl", ".j2", ".cpp", ".h", ".hpp"}
     found = sorted(p for p in root.rglob("*") if p.suffix in suffixes)
     return _digest((p.relative_to(root).as_posix(), p.read_bytes()) for p in found)
