@@ -539,7 +539,7 @@ def _plain(value: object) -> JsonValue:
     return value
 
 
-_TRAINING = ("flow.steps", "sw.data", "sw.models", "sw.train")
+_TRAINING = ("flow.steps", "sw.data", "sw.gate", "sw.models", "sw.train")  # not all of sw: the study trains nothing
 _NETWORK = (*_TRAINING, "sw.predictors", "sw.pruning", "quant")
 _HARDWARE = (*_TRAINING, "sw.predictors", "flow.convert", "flow.network", "hw", "sim")
 _ACCELERATOR = ("name", "prune", "engine", "layers", "predictor")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -27,7 +27,6 @@ from rich.progress import Progress, track
 from torch import Tensor, nn
 
 import sw.models
-import sw.train
 from flow import drawings
 from flow.errors import UserError
 from flow.network import write_npz
@@ -54,19 +53,19 @@ from flow.steps import FLOAT, PRUNED, QUANTISED, Flow, Inputs, check
 from quant.layers import INPUT, QuantNetwork
 from sw.paths import compare, cut, geometry, hardware, lazy, maximise, scores
 from sw.paths import path as paths
-from sw.paths.scores import Images, ScoreConfig, Scores
-from sw.paths.stream import Collector, collect
+from sw.paths.scores import Images, ScoreConfig, Scores, in_precision
+from sw.paths.stream import Collector, Precision, collect
 from sw.paths.strengths import strengths
 from sw.paths.watch import frozen, observed_layers, split
 
 CUT_LAYERS = 6  # the last ones, as published for VGG-16
-RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75)  # of filters kept where networks are cut
+RATIOS = (0.05, 0.1, 0.2, 0.35)  # of filters kept where networks are cut
 TRUE_POSITIVES = 0.98  # what calibrated thresholds let through of a class's own calibration images
-SHARES = (0.125, 0.25, 0.5, 0.75)  # of filters computed where predictors are judged
+SHARES = (0.25, 0.5, 0.75)  # of filters computed where predictors are judged
 KINDS = (lazy.Kind.BOOLEAN, lazy.Kind.CLASSES, lazy.Kind.LINEAR, lazy.Kind.STATIC, lazy.Kind.RANDOM)
 PATTERN_FILTERS = 8  # drawn of each layer that patterns are drawn of
 PATTERN_LAYERS = 4
-BINS = 20  # of the distributions of zeros
+DISTRIBUTED = 2000  # test images whose activations are counted
 BATCH = 125
 
 
@@ -234,25 +233,30 @@ def cut_networks(study: Study, aside: Path) -> None:
     layers = study.observed[-CUT_LAYERS:]
     head, tail = split(network, layers)
     found = []
-    middle = [_through(head, data, section.precision) for data in (study.calibration, study.test)]
+    # Both kinds of images in one go: to cut a network costs as much as to run it.
+    middle = _through(head, [study.calibration, study.test], section.precision)
+    first = len(study.calibration.x)
     frame = study.flow.data.shape
     with study.bar("cut", len(section.scores) * len(RATIOS)) as advance:
         for name in section.scores:
-            several = [paths.from_scores(study.scores[name], ratio, layers) for ratio in RATIOS]
-            points = cut.curve(
-                tail, several, middle[1], middle[0], cut.Statistic.ODDS, TRUE_POSITIVES, section.precision
-            )
-            for critical, point in zip(several, points, strict=True):
+            for ratio in RATIOS:
+                critical = paths.from_scores(study.scores[name], ratio, layers)
+                both = cut.responses(tail, critical, middle, section.precision)
+                known = cut.Responses(both.logits[:, :first], both.labels[:first])
+                judged = cut.Responses(both.logits[:, first:], both.labels[first:])
+                published = cut.one_vs_all(judged, cut.as_published(critical.classes))
+                rule = cut.calibrated(known, cut.Statistic.ODDS, TRUE_POSITIVES)
+                calibrated = cut.one_vs_all(judged, rule)
                 small = cut.distilled(network, critical, 0, frame)
                 found.append(
                     CutPoint(
                         score=name,
-                        ratio=critical.ratio,
-                        tp=point.published.tp.tolist(),
-                        fp=point.published.fp.tolist(),
-                        precision=point.published.precision.tolist(),
-                        calibrated_tp=point.calibrated.tp.tolist(),
-                        calibrated_fp=point.calibrated.fp.tolist(),
+                        ratio=ratio,
+                        tp=published.tp.tolist(),
+                        fp=published.fp.tolist(),
+                        precision=published.precision.tolist(),
+                        calibrated_tp=calibrated.tp.tolist(),
+                        calibrated_fp=calibrated.fp.tolist(),
                         megabytes=cut.size(small, frame).megabytes,
                     )
                 )
@@ -278,7 +282,10 @@ def compare_paths(study: Study, aside: Path) -> None:
     moments, zeros = compare.Moments(classes), geometry.Zeros()
     collect(network, study.shown("compare", study.calibration), [moments, zeros], precision=precision)
     parts = {layer: compare.components(moments, layer) for layer in study.observed}
-    projections, distributions = compare.Projections(parts, classes), compare.Distributions(critical)
+    projections, distributions = (
+        compare.Projections(parts, classes),
+        compare.Distributions(critical, frames=DISTRIBUTED),
+    )
     several: list[Collector] = [projections, distributions]
     collect(network, study.shown("compare", study.test), several, precision=precision)
     arrays: dict[str, NDArray[np.generic]] = {
@@ -380,7 +387,7 @@ def hand_over(study: Study, aside: Path) -> None:
         layers=list(study.layers),
         images=len(study.test.x),
         calibration_images=len(study.calibration.x),
-        accuracy=sw.train.accuracy(network, study.test.x, study.test.y),
+        accuracy=judge.dense(),
         points=[
             PredictorPoint(
                 kind=point.kind,
@@ -408,14 +415,15 @@ def _write(aside: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     write_npz(aside / name, arrays)
 
 
-def _through(head: nn.Module, data: Images, precision: str) -> Images:
+def _through(head: nn.Module, several: Sequence[Images], precision: Precision) -> Images:
     """What comes out of `head`, with the labels, as frames for the rest of the network."""
     found = []
     with frozen(head), torch.no_grad():
-        for x, _ in data:
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                found.append(head(x).float().numpy())
-    return Images(np.concatenate(found), data.y, data.batch)
+        for data in several:
+            for x, _ in data:
+                with in_precision(precision, x):
+                    found.append(head(x).float().numpy())
+    return Images(np.concatenate(found), np.concatenate([data.y for data in several]), several[0].batch)
 
 
 # -- what each step is made from ---------------------------------------------------------------------------------------

@@ -125,10 +125,11 @@ def frames(number: int, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
 def test_distributions_by_hand() -> None:
     """Activations given outright: on the path of class 0 lies filter 0 alone."""
     path = CriticalPath("by hand", 0.5, ("a",), (np.array([[1, 0], [0, 1]], bool),))
-    counted = Distributions(path, bins=4)
+    counted = Distributions(path, bins=4, frames=2)
     values = torch.tensor([[[0.0, 4.0], [1.5, 0.0]], [[0.5, 0.5], [0.0, 9.0]]])  # (2 frames, 2 filters, 2 positions)
     counted.take({"a": values[:1]}, torch.tensor([0]), torch.zeros(1, 2))
     counted.take({"a": values[1:]}, torch.tensor([1]), torch.zeros(1, 2))
+    counted.take({"a": 99 * values[1:]}, torch.tensor([1]), torch.zeros(1, 2))  # more than were asked for
     found = counted.result()["a"]
     assert found.edges.tolist() == [0, 1, 2, 3, 4]
     assert found.on.tolist() == [0, 0, 0, 0.5]  # 4 at the top edge, 9 above it

@@ -180,17 +180,24 @@ class Distribution:
 
 
 class Distributions:
-    """A `stream.Collector` of `Distribution` by layer of `path`; bins reach to the highest value of the first batch."""
+    """A `stream.Collector` of `Distribution` by layer of `path`, of the first batches with up to `frames` frames.
 
-    def __init__(self, path: CriticalPath, bins: int = 60) -> None:
+    Bins reach to the highest value of the first batch.
+    """
+
+    def __init__(self, path: CriticalPath, bins: int = 60, frames: int | None = None) -> None:
         self.masks = {layer: torch.tensor(mask) for layer, mask in zip(path.layers, path.masks, strict=True)}
-        self.bins = bins
+        self.bins, self.frames = bins, frames
+        self._seen = 0
         self._tops: dict[str, float] = {}
         self._counts: dict[str, IntArray] = {}  # (2, bins + 1), the last one zeros
         self._sums: dict[str, FloatArray] = {}
 
     def take(self, activations: Mapping[str, Tensor], labels: Tensor, logits: Tensor) -> None:  # noqa: ARG002
         """See `stream.Collector`."""
+        self._seen += len(labels)
+        if self.frames is not None and self._seen > self.frames:
+            return
         for layer, mask in self.masks.items():
             values = activations[layer]  # (n, filters, positions)
             top = self._tops.setdefault(layer, float(values.max()) or 1.0)

@@ -6,9 +6,10 @@ that the lazy layers before it leave. Filters that are not chosen are zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from sw.paths.path import CriticalPath
 from sw.paths.scores import in_precision, placed
 from sw.paths.stream import Precision
 from sw.paths.strengths import of_channels
-from sw.paths.watch import LAYERS, frozen, observed_layers
+from sw.paths.watch import LAYERS, frozen, known, observed_layers
 from sw.predictors import top
 
 BoolArray = NDArray[np.bool_]
@@ -98,28 +99,48 @@ class Lazy:
 
         ValueError for layers that are not there, not followed by a ReLU, or not on the path.
         """
-        accepted = observed_layers(self.model)
+        known(self.layers, observed_layers(self.model))
         for layer in self.layers:
-            if layer not in accepted:
-                raise ValueError(
-                    f"layer '{layer}' is not there, or no ReLU follows it; accepted: {', '.join(accepted)}"
-                )
             self.path.of(layer)
+        found = []
+        with frozen(self.model), torch.no_grad():
+            for kind in kinds:
+                for share in shares:
+                    found.append(self._one(kind, share))
+                    done()
+        return tuple(found)
+
+    def dense(self) -> float:
+        """Accuracy on the test frames when every filter is computed."""
+        _, tail = self._split
+        with frozen(self.model), torch.no_grad():
+            return self._accuracy(self._run(nn.Sequential(*tail.values()), self._starts[1]))
+
+    @cached_property
+    def _split(self) -> tuple[nn.Sequential, dict[str, nn.Sequential]]:
+        """What comes before the lazy layers, and the segments from there on."""
         segments = dict(_segments(self.model))
         names = list(segments)
         first = min(names.index(layer) for layer in self.layers)
         head = nn.Sequential(*[segments[name] for name in names[:first]])
-        tail = {name: segments[name] for name in names[first:]}
-        with frozen(self.model), torch.no_grad():
-            start = [self._run(head, placed(self.model, torch.tensor(some))) for some in (self.calibration, self.x)]
-            found = []
-            for kind in kinds:
-                for share in shares:
-                    found.append(self._one(kind, share, tail, start[0], start[1]))
-                    done()
-        return tuple(found)
+        return head, {name: segments[name] for name in names[first:]}
 
-    def _one(self, kind: Kind, share: float, tail: Mapping[str, nn.Sequential], seen: Tensor, test: Tensor) -> Worth:
+    @cached_property
+    def _starts(self) -> tuple[Tensor, Tensor]:
+        """What the first lazy layer reads, for calibration and test frames."""
+        head, _ = self._split
+        with frozen(self.model), torch.no_grad():
+            seen, test = (
+                self._run(head, placed(self.model, torch.tensor(some))) for some in (self.calibration, self.x)
+            )
+        return seen, test
+
+    def _accuracy(self, logits: Tensor) -> float:
+        return float((logits.float().argmax(dim=1).cpu().numpy() == self.y).mean())
+
+    def _one(self, kind: Kind, share: float) -> Worth:
+        _, tail = self._split
+        seen, test = self._starts
         random = np.random.default_rng(self.seed)
         layers = []
         before: str | None = _feeding(self.model, next(iter(tail)))
@@ -139,8 +160,7 @@ class Lazy:
                 layers.append(LayerWorth(name, found.recall, found.share))
                 made, judged_on = _masked(made, chosen[0]), _masked(judged_on, chosen[1])
             seen, test, before = made, judged_on, name
-        right = test.float().argmax(dim=1).cpu().numpy() == self.y
-        return Worth(kind, share, float(right.mean()), tuple(layers))
+        return Worth(kind, share, self._accuracy(test), tuple(layers))
 
     def _run(self, module: nn.Module, values: Tensor) -> Tensor:
         with in_precision(self.precision, values):

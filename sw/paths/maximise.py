@@ -28,7 +28,7 @@ class Ascent:
     step, so that no pattern hangs on a position. Pixels stay in 0..1.
     """
 
-    steps: int = 96
+    steps: int = 64
     rate: float = 0.03
     decay: float = 0.05
     variation: float = 0.5
@@ -81,6 +81,7 @@ def maximise(
     start = placed(model, (0.5 + noise).clamp(0, 1).repeat(len(filters), 1, 1, 1))
     image = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([image], settings.rate)
+    model = _prefix(model, layer)
     with frozen(model):
         before = _means(model, layer, filters, start).fired
         for _ in range(settings.steps):
@@ -104,6 +105,15 @@ def maximise(
         before.detach().double().cpu().numpy(),
         after.detach().double().cpu().numpy(),
     )
+
+
+def _prefix(model: nn.Module, layer: str) -> nn.Module:
+    """What of an `nn.Sequential` runs before the layer after `layer`; other modules as they are."""
+    names = [name for name, _ in model.named_children()]
+    if not isinstance(model, nn.Sequential) or layer not in names:
+        return model
+    after = [index for index, module in enumerate(model) if isinstance(module, LAYERS) and index > names.index(layer)]
+    return model[: after[0]] if after else model
 
 
 @dataclass(frozen=True)
