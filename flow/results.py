@@ -14,6 +14,7 @@ FOLDER = "paths"
 SCORES, PATH, HARDWARE = f"{FOLDER}/scores.npz", f"{FOLDER}/path.npz", f"{FOLDER}/hardware.npz"
 CUT, COMPARISON, GEOMETRY = f"{FOLDER}/cut.json", f"{FOLDER}/comparison.npz", f"{FOLDER}/geometry.npz"
 PATTERNS, WORTH, DRAWINGS = f"{FOLDER}/patterns.npz", f"{FOLDER}/predictors.json", f"{FOLDER}/figures"
+TABLES = f"{FOLDER}/tables.md"
 RESULTS = {
     SCORES: "scores of every filter for every class",
     PATH: "the critical path of each class",
@@ -23,6 +24,7 @@ RESULTS = {
     PATTERNS: "images that chosen filters answer to",
     HARDWARE: "what the accelerator reads",
     WORTH: "predictors: recall, share computed, accuracy",
+    TABLES: "all of it as tables",
     DRAWINGS: "all of it as pictures",
 }
 

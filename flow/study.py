@@ -42,6 +42,7 @@ from flow.results import (
     PATTERNS,
     RESULTS,
     SCORES,
+    TABLES,
     WORTH,
     CutPoint,
     CutResult,
@@ -50,6 +51,7 @@ from flow.results import (
     load_scores,
 )
 from flow.steps import FLOAT, PRUNED, QUANTISED, Flow, Inputs, check
+from flow.tables import tables
 from quant.layers import INPUT, QuantNetwork
 from sw.paths import compare, cut, geometry, hardware, lazy, maximise, scores
 from sw.paths import path as paths
@@ -405,8 +407,9 @@ def hand_over(study: Study, aside: Path) -> None:
 
 
 def draw(study: Study, aside: Path) -> None:
-    """All pictures."""
+    """All pictures and tables."""
     (aside / DRAWINGS).mkdir(parents=True)
+    (aside / TABLES).write_text(tables(study.flow.workspace.folder))
     drawings.draw(study.flow.workspace.folder, aside / DRAWINGS)
 
 
@@ -434,7 +437,7 @@ STEPS: tuple[tuple[str, str, Callable[[Study, Path], None]], ...] = (
     ("geometry", "dissimilarities of images found", find_geometry),
     ("maximise", "filters drawn by what they answer to", maximise_filters),
     ("handover", "paths handed to the hardware, predictors judged", hand_over),
-    ("draw", "pictures drawn", draw),
+    ("draw", "pictures drawn, tables written", draw),
 )
 _CODE = ("flow.study", "sw.data", "sw.models", "sw.paths", "sw.predictors", "sw.pruning")
 _NETWORK = ("seed", "data", "model", "prune", "paths")
@@ -447,10 +450,10 @@ INPUTS = {
     "maximise": Inputs(_CODE, _NETWORK, (*_WEIGHTS, SCORES), (PATTERNS,)),
     "handover": Inputs(_CODE, (*_NETWORK, "layers"), (*_WEIGHTS, SCORES), (HARDWARE, PATH, WORTH)),
     "draw": Inputs(
-        ("flow.study", "flow.drawings"),
+        ("flow.study", "flow.drawings", "flow.tables"),
         ("name",),
         (SCORES, CUT, COMPARISON, GEOMETRY, PATTERNS, HARDWARE, WORTH),
-        (DRAWINGS,),
+        (DRAWINGS, TABLES),
     ),
 }
 

@@ -6,6 +6,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from sw.paths import hardware
+from sw.paths import hardware, lazy
 from sw.paths.hardware import Calibration, HardwarePaths, LayerPaths
+from sw.paths.lazy import Kind
 from sw.paths.path import CriticalPath
 from sw.paths.strengths import strengths
 
@@ -345,3 +347,51 @@ def test_nonsense_is_refused() -> None:
         Calibration(share=0)
     with pytest.raises(ValueError, match="voters at least 1"):
         Calibration(voters=(0,))
+
+
+# -- in a lazy network -------------------------------------------------------------------------------------------------
+def lazy_network(share: float = 0.5) -> lazy.Lazy:
+    torch.manual_seed(1)
+    model, random = network().eval(), np.random.default_rng(1)
+    x, y = random.random((60, 1, 4, 4)).astype(np.float32), random.integers(0, 2, 60)
+    path = CriticalPath("by hand", share, ("0", "4"), (np.eye(2, 3, dtype=bool), np.eye(2, 5, dtype=bool)))
+    return lazy.Lazy(model, ("4",), path, x[:40], x[40:], y[40:], batch=7)
+
+
+@pytest.mark.parametrize("kind", [Kind.LINEAR, Kind.STATIC, Kind.ORACLE, Kind.RANDOM])
+def test_all_filters_compute_the_whole_network(kind: Kind) -> None:
+    judge = lazy_network()
+    (worth,) = judge.worth([kind], [1.0])
+    with torch.no_grad():
+        right = judge.model(torch.tensor(judge.x)).argmax(dim=1).numpy() == judge.y
+    assert worth.accuracy == judge.dense() == right.mean()
+    assert (worth.recall, worth.computed) == (1.0, 1.0)
+
+
+def test_the_oracle_catches_all_and_a_network_without_the_others_answers_as_it_does() -> None:
+    judge = lazy_network()
+    (worth,) = judge.worth([Kind.ORACLE], [0.4])  # two of five filters
+    assert worth.recall == 1.0
+    assert worth.computed == 0.4
+    with torch.no_grad():
+        maps = judge.model[:6](torch.tensor(judge.x))  # (n, 5, 2, 2)
+        strongest = maps.mean(dim=(2, 3)).topk(2, dim=1).indices
+        mask = torch.zeros(len(maps), 5).scatter_(1, strongest, 1.0)
+        right = judge.model[6:](maps * mask[:, :, None, None]).argmax(dim=1).numpy() == judge.y
+    assert worth.accuracy == right.mean()
+
+
+def test_predictors_are_what_is_handed_to_the_hardware() -> None:
+    """With the first lazy layer of a network, nothing lies before it that is lazy."""
+    judge = lazy_network()
+    seen, test = (strengths(judge.model, torch.tensor(x)) for x in (judge.calibration, judge.x))
+    handed = hardware.for_hardware(judge.path, seen, ["4"], PRINT, Calibration(0.4, always=0))
+    (worth,) = judge.worth([Kind.BOOLEAN], [0.4])
+    expected = hardware.judged(handed.layer("4").chosen(test.read("4")), test.made("4"), 0.4)
+    assert worth.recall == pytest.approx(expected.recall)
+    assert worth.computed == pytest.approx(expected.share)
+
+
+def test_lazy_layers_must_be_there() -> None:
+    with pytest.raises(ValueError, match="layer '7'"):
+        replace(lazy_network(), layers=("7",)).worth([Kind.ORACLE], [0.5])
