@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hw.design import Design, Layer, Mode, Selection
+from hw.design import ClassPredictor, Design, Layer, Mode, Selection
 
 
 class UnknownLayerError(KeyError, ValueError):
@@ -17,20 +17,40 @@ class UnknownLayerError(KeyError, ValueError):
 
 @dataclass(frozen=True)
 class Control:
-    """The registers of every lazy layer of a design, by layer name."""
+    """The registers of every lazy layer of a design, by layer name; for each of its classes whether it is wanted."""
 
     selections: Mapping[str, Selection]
+    classes: tuple[bool, ...]
 
     @staticmethod
-    def of(design: Design, changes: Changes = None) -> Control:
-        """The design's own registers with `changes`.
+    def reset(layers: Iterable[Layer]) -> Control:
+        """What `layers` say: the state after reset. All classes are wanted."""
+        lazy = [layer for layer in layers if layer.lazy]
+        classes = {x.predictor.classes for x in lazy if isinstance(x.predictor, ClassPredictor)}
+        return Control({layer.name: layer.selection for layer in lazy}, (True,) * max(classes, default=0))
+
+    @staticmethod
+    def of(design: Design, changes: Changes = None, classes: Iterable[int] | None = None) -> Control:
+        """The state after reset with `changes`, and with the `classes` that are wanted.
 
         `UnknownLayerError` (a `KeyError` and a `ValueError`) for a name that is not a lazy layer's, `DesignError` (a
-        `ValueError`) for what its registers do not hold.
+        `ValueError`) for what its registers do not hold, `ValueError` for classes that the design does not know.
         """
-        given = changes.selections if isinstance(changes, Control) else changes or {}
+        reset = Control.reset(design.tail)
+        given: Mapping[str, Selection | int] = changes.selections if isinstance(changes, Control) else changes or {}
+        wanted = changes.classes if isinstance(changes, Control) else reset.classes
+        if len(wanted) != design.classes:
+            raise ValueError(f"{len(wanted)} classes for '{design.name}'; accepted: {design.classes}")
+        if classes is not None:
+            named = set(classes)
+            if not named <= set(range(design.classes)):
+                raise ValueError(
+                    f"classes {sorted(named)} for '{design.name}'; accepted: "
+                    + (f"some of 0 to {design.classes - 1}" if design.classes else "none, it has no class masks")
+                )
+            wanted = tuple(index in named for index in range(design.classes))
         lazy = {layer.name: layer for layer in design.lazy_layers}
-        selections = {name: layer.selection for name, layer in lazy.items()}
+        selections = dict(reset.selections)
         for name, change in given.items():
             if name not in lazy:
                 raise UnknownLayerError(
@@ -41,7 +61,7 @@ class Control:
                 change = Selection(Mode.TOP, change, lazy[name].threshold)
             lazy[name].verify_selection(change)
             selections[name] = change
-        return Control(selections)
+        return Control(selections, wanted)
 
 
 Changes = Mapping[str, Selection | int] | Control | None

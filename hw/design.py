@@ -22,6 +22,8 @@ MAX_LAYER_BITS = 8  # activations and weights; DESIGN section 3
 MAX_KERNEL = 7
 MAX_SHIFT = 31
 THRESHOLD_BITS = 32  # of the THRESHOLD register, signed
+MAX_HIDDEN_BITS = 16  # of a low-rank predictor
+MAX_CLASSES = 1024  # that class registers have bits for
 ACCUMULATOR_LIMIT = 48  # bits; one DSP accumulator, and well inside the 53 that the golden model needs
 
 
@@ -132,8 +134,54 @@ class Lanes:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearPredictor:
-    """score[j] = bias[j] + sum_c strength[c] * weights[c, j]; the filters of highest score are computed.
+class Predictor:
+    """What gives every filter of a lazy layer a score before any is computed; the base of the kinds.
+
+    A `Selection` then takes filters by their scores, which are exact integers.
+    """
+
+    @property
+    def channels(self) -> int | None:
+        """Input channels whose strengths it reads; None if it needs none."""
+        raise NotImplementedError
+
+    @property
+    def filters(self) -> int:
+        """Filters that it scores."""
+        raise NotImplementedError
+
+    def score_bits(self, strength_high: int) -> int:
+        """Signed width that no sum can leave when every strength is at most `strength_high`."""
+        raise NotImplementedError
+
+    @property
+    def macs(self) -> int:
+        """Multiplications per frame in which no channel is absent; counting bits multiplies nothing."""
+        raise NotImplementedError
+
+    @property
+    def table_bits(self) -> int:
+        """Bits of its tables of weights on chip, thresholds and biases left out."""
+        raise NotImplementedError
+
+
+def _swing(weights: IntArray, operand_high: int, bias: IntArray) -> int:
+    """What no partial sum ``bias + operands @ weights`` exceeds in magnitude, for operands up to `operand_high`."""
+    return int((np.abs(weights).sum(axis=0) * operand_high + np.abs(bias)).max(initial=0))
+
+
+def _check_matrix(what: str, matrix: IntArray, bias: IntArray) -> None:
+    if matrix.ndim != 2 or bias.shape != matrix.shape[1:]:
+        raise DesignError(
+            f"predictor: {what} {matrix.shape} and bias {bias.shape}; expected (channels, filters) and (filters,)"
+        )
+    if matrix.size and (matrix.min() < -128 or matrix.max() > 127):
+        raise DesignError(f"predictor: {what} leave the range of int8")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPredictor(Predictor):
+    """score[j] = bias[j] + sum_c strength[c] * weights[c, j].
 
     After Leroux et al., "Lazy Evaluation of Convolutional Filters" (2016), in integers. `weights` is
     (input channels, filters) within int8, `bias` (filters,).
@@ -145,18 +193,180 @@ class LinearPredictor:
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", _frozen(self.weights, np.int64))
         object.__setattr__(self, "bias", _frozen(self.bias, np.int64))
-        if self.weights.ndim != 2 or self.bias.shape != self.weights.shape[1:]:
-            raise DesignError(
-                f"predictor: weights {self.weights.shape} and bias {self.bias.shape}; expected (channels, filters) "
-                "and (filters,)"
-            )
-        if self.weights.size and (self.weights.min() < -128 or self.weights.max() > 127):
-            raise DesignError("predictor: weights leave the range of int8")
+        _check_matrix("weights", self.weights, self.bias)
+
+    @property
+    def channels(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def filters(self) -> int:
+        return int(self.weights.shape[1])
 
     def score_bits(self, strength_high: int) -> int:
-        """Signed width that no score can leave when every strength is at most `strength_high`."""
-        swing = np.abs(self.weights).sum(axis=0) * strength_high + np.abs(self.bias)
-        return signed_bits(-int(swing.max()), int(swing.max()))
+        swing = _swing(self.weights, strength_high, self.bias)
+        return signed_bits(-swing, swing)
+
+    @property
+    def macs(self) -> int:
+        return self.weights.size
+
+    @property
+    def table_bits(self) -> int:
+        return 8 * self.weights.size
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankPredictor(Predictor):
+    """Two thin products instead of a thick one: score = bias + hidden @ second, of `rank` hidden values
+
+    hidden[i] = saturate(round_half_even((first_bias[i] + sum_c strength[c] * first[c, i]) * 2**-shift)),
+
+    signed integers of `hidden_bits`. `first` is (input channels, rank) and `second` (rank, filters), both within int8;
+    `first_bias` is (rank,), `bias` (filters,).
+    """
+
+    first: IntArray
+    first_bias: IntArray
+    shift: int
+    hidden_bits: int
+    second: IntArray
+    bias: IntArray
+
+    def __post_init__(self) -> None:
+        for name in ("first", "first_bias", "second", "bias"):
+            object.__setattr__(self, name, _frozen(getattr(self, name), np.int64))
+        _check_matrix("first weights", self.first, self.first_bias)
+        _check_matrix("second weights", self.second, self.bias)
+        if self.first.shape[1] != len(self.second) or self.rank < 1:
+            raise DesignError(
+                f"predictor: {self.first.shape[1]} hidden values and {len(self.second)} rows of second weights; "
+                "expected as many, at least 1"
+            )
+        if not 0 <= self.shift <= MAX_SHIFT or not 2 <= self.hidden_bits <= MAX_HIDDEN_BITS:
+            raise DesignError(
+                f"predictor: shift {self.shift} to {self.hidden_bits} bits; accepted: 0 to {MAX_SHIFT}, and 2 to "
+                f"{MAX_HIDDEN_BITS} bits"
+            )
+
+    @property
+    def rank(self) -> int:
+        """Number of hidden values."""
+        return int(self.first.shape[1])
+
+    @property
+    def hidden(self) -> IntFormat:
+        """What hidden values saturate to."""
+        return IntFormat(self.hidden_bits, True, 0)
+
+    @property
+    def channels(self) -> int:
+        return int(self.first.shape[0])
+
+    @property
+    def filters(self) -> int:
+        return int(self.second.shape[1])
+
+    def score_bits(self, strength_high: int) -> int:
+        swing = max(
+            _swing(self.first, strength_high, self.first_bias), _swing(self.second, self.hidden.magnitude, self.bias)
+        )
+        return signed_bits(-swing, swing)
+
+    @property
+    def macs(self) -> int:
+        return self.first.size + self.second.size
+
+    @property
+    def table_bits(self) -> int:
+        return 8 * (self.first.size + self.second.size)
+
+
+@dataclass(frozen=True, eq=False)
+class PathPredictor(Predictor):
+    """Critical paths as a Boolean matrix: score[j] = J[j] - tau[j], J = I @ paths, I[c] = strength[c] > theta[c].
+
+    `paths` is Boolean (input channels, filters), `theta` (input channels,) at least 0 and `tau` (filters,) integers.
+    With threshold 0 a filter is computed if more than `tau` of the channels that vote for it are active.
+    """
+
+    paths: BoolArray
+    theta: IntArray
+    tau: IntArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", _frozen(self.paths, np.bool_))
+        object.__setattr__(self, "theta", _frozen(self.theta, np.int64))
+        object.__setattr__(self, "tau", _frozen(self.tau, np.int64))
+        if self.paths.ndim != 2 or (self.theta.shape, self.tau.shape) != (self.paths.shape[:1], self.paths.shape[1:]):
+            raise DesignError(
+                f"predictor: paths {self.paths.shape}, theta {self.theta.shape} and tau {self.tau.shape}; expected "
+                "(channels, filters), (channels,) and (filters,)"
+            )
+        if self.theta.min(initial=0) < 0:
+            raise DesignError(f"predictor: theta is {self.theta.min()}; accepted: at least 0, as strengths are")
+
+    @property
+    def channels(self) -> int:
+        return int(self.paths.shape[0])
+
+    @property
+    def filters(self) -> int:
+        return int(self.paths.shape[1])
+
+    def score_bits(self, strength_high: int) -> int:  # noqa: ARG002 - as all kinds
+        swing = _swing(self.paths.astype(np.int64), 1, self.tau)
+        return signed_bits(-swing, swing)
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    @property
+    def table_bits(self) -> int:
+        return self.paths.size
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPredictor(Predictor):
+    """score[j] = how many of the wanted classes have filter j on their path; `masks` is Boolean (classes, filters).
+
+    Which classes are wanted is a register. With threshold 0 the union of their paths is computed; one class alone gives
+    its one-vs-all network. Strengths are not looked at.
+    """
+
+    masks: BoolArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "masks", _frozen(self.masks, np.bool_))
+        if self.masks.ndim != 2 or not 1 <= len(self.masks) <= MAX_CLASSES:
+            raise DesignError(
+                f"predictor: masks {self.masks.shape}; expected (classes, filters) of 1 to {MAX_CLASSES} classes"
+            )
+
+    @property
+    def channels(self) -> None:
+        return None
+
+    @property
+    def filters(self) -> int:
+        return int(self.masks.shape[1])
+
+    @property
+    def classes(self) -> int:
+        """Classes that may be wanted."""
+        return len(self.masks)
+
+    def score_bits(self, strength_high: int) -> int:  # noqa: ARG002 - as all kinds
+        return signed_bits(-self.classes, self.classes)
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    @property
+    def table_bits(self) -> int:
+        return self.masks.size
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -180,7 +390,7 @@ class Layer:
     place: Place
     source: Source
     taps: BoolArray | None = None
-    predictor: LinearPredictor | None = None
+    predictor: Predictor | None = None
     keep: int | None = None  # filters computed per frame at reset; lazy layers only
     mode: Mode = Mode.TOP  # at reset, as `keep` and `threshold`; lazy layers only
     threshold: int = 0
@@ -313,11 +523,11 @@ class Layer:
             self._refuse(
                 "predictor and keep do not go with the weights' source", "both for lazy layers, neither for others"
             )
-        if self.predictor is not None and self.predictor.weights.shape != (self.input.channels, self.filters):
-            self._refuse(
-                f"predictor is {self.predictor.weights.shape}",
-                f"(channels, filters) = {(self.input.channels, self.filters)}",
-            )
+        if self.predictor is not None:
+            channels, expected = self.predictor.channels, (self.input.channels, self.filters)
+            found = (self.input.channels if channels is None else channels, self.predictor.filters)
+            if found != expected:
+                self._refuse(f"predictor is {found}", f"(channels, filters) = {expected}")
         if list(self.pinned) != sorted(set(self.pinned)) or not set(self.pinned) <= set(range(self.filters)):
             self._refuse(f"pinned filters are {self.pinned}", f"ascending indices from 0 to {self.filters - 1}")
         if self.pinned and self.place is Place.HEAD:
@@ -464,6 +674,11 @@ class Design:
         return tuple(layer for layer in self.tail if layer.lazy)
 
     @property
+    def classes(self) -> int:
+        """Classes of which some may be wanted; 0 if no predictor asks."""
+        return max((x.predictor.classes for x in self.tail if isinstance(x.predictor, ClassPredictor)), default=0)
+
+    @property
     def outputs(self) -> int:
         """Values of one frame's answer."""
         return self.layers[-1].filters
@@ -499,6 +714,12 @@ class Design:
                     f"layer '{layer.name}' is not requantised; only the last layer may leave accumulators"
                 )
             shape, number = layer.output, layer.output_format
+        for layer in self.tail:
+            if isinstance(layer.predictor, ClassPredictor) and layer.predictor.classes != self.classes:
+                raise DesignError(
+                    f"layer '{layer.name}' has masks of {layer.predictor.classes} classes, another layer of "
+                    f"{self.classes}; accepted: the same classes everywhere"
+                )
         last = self.tail[-1]
         if last.pinned != tuple(range(len(last.pinned))):
             raise DesignError(

@@ -51,6 +51,9 @@ class Status(IntFlag):
 ERRORS = ~Status.BUSY
 """The causes of bad frames."""
 
+CLASSES_AT = 0x080
+"""Of the first of the CLASSES registers, which have a bit for each class."""
+
 LAYERS_AT = 0x100
 LAYER_STRIDE = 0x20
 

@@ -15,7 +15,22 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from hw.control import Changes, Control, UnknownLayerError
-from hw.design import BoolArray, Conv, Dense, Design, IntArray, IntFormat, Layer, LinearPredictor, Mode, Selection
+from hw.design import (
+    BoolArray,
+    ClassPredictor,
+    Conv,
+    Dense,
+    Design,
+    IntArray,
+    IntFormat,
+    Layer,
+    LinearPredictor,
+    LowRankPredictor,
+    Mode,
+    PathPredictor,
+    Predictor,
+    Selection,
+)
 from hw.image import RecordLayout, layout
 
 CHUNK_VALUES = 1 << 22  # operands unfolded at a time, 8 bytes each
@@ -156,15 +171,58 @@ def strength(maps: IntArray) -> IntArray:
     return total
 
 
-def scores(predictor: LinearPredictor, strengths: IntArray) -> IntArray:
-    """Scores (n, filters) for `strengths` (n, channels). Leroux et al., "Lazy Evaluation of Convolutional Filters"."""
-    # In float64, where BLAS is fast, and exact: no partial sum exceeds the bound.
-    largest = int(np.abs(predictor.weights).sum(axis=0).max(initial=0)) * int(strengths.max(initial=0))
-    assert largest < 1 << EXACT_BITS, f"scores up to {largest}"
-    products: IntArray = (strengths.astype(np.float64) @ predictor.weights.astype(np.float64)).astype(np.int64)
-    return products + predictor.bias
+# -- kinds of predictor -----------------------------------------------------------------------------------------------
+def _linear(predictor: Predictor, strengths: IntArray, wanted: BoolArray) -> IntArray:  # noqa: ARG001 - as all kinds
+    """Leroux et al., "Lazy Evaluation of Convolutional Filters"."""
+    assert isinstance(predictor, LinearPredictor)
+    return _weighted(strengths, predictor.weights) + predictor.bias
 
 
+def _low_rank(predictor: Predictor, strengths: IntArray, wanted: BoolArray) -> IntArray:  # noqa: ARG001
+    assert isinstance(predictor, LowRankPredictor)
+    sums = _weighted(strengths, predictor.first) + predictor.first_bias
+    hidden = np.clip(round_shift(sums, predictor.shift), predictor.hidden.low, predictor.hidden.high)
+    return _weighted(hidden, predictor.second) + predictor.bias
+
+
+def _paths(predictor: Predictor, strengths: IntArray, wanted: BoolArray) -> IntArray:  # noqa: ARG001
+    assert isinstance(predictor, PathPredictor)
+    active = (strengths > predictor.theta).astype(np.int64)
+    return _weighted(active, predictor.paths.astype(np.int64)) - predictor.tau
+
+
+def _classes(predictor: Predictor, strengths: IntArray, wanted: BoolArray) -> IntArray:
+    assert isinstance(predictor, ClassPredictor)
+    counts: IntArray = predictor.masks[wanted].sum(axis=0, dtype=np.int64)
+    return np.tile(counts, (len(strengths), 1))
+
+
+Score = Callable[[Predictor, IntArray, BoolArray], IntArray]
+SCORES: Mapping[type[Predictor], Score] = MappingProxyType(
+    {LinearPredictor: _linear, LowRankPredictor: _low_rank, PathPredictor: _paths, ClassPredictor: _classes}
+)
+"""The scores of each kind of predictor; a new kind is one more entry."""
+
+
+def _weighted(operands: IntArray, weights: IntArray) -> IntArray:
+    """`operands` (n, m) @ `weights` (m, k), in float64, where BLAS is fast; exact: no partial sum passes the bound."""
+    largest = int(np.abs(weights).sum(axis=0).max(initial=0)) * int(np.abs(operands).max(initial=0))
+    assert largest < 1 << EXACT_BITS, f"sums up to {largest}"
+    product: IntArray = (operands.astype(np.float64) @ weights.astype(np.float64)).astype(np.int64)
+    return product
+
+
+def scores(predictor: Predictor, strengths: IntArray, wanted: Sequence[bool] = ()) -> IntArray:
+    """Scores (n, filters) for `strengths` (n, channels); of classes, those `wanted` count."""
+    try:
+        kind = SCORES[type(predictor)]
+    except KeyError:
+        known = ", ".join(kind.__name__ for kind in SCORES)
+        raise TypeError(f"the golden model has no entry for {type(predictor).__name__}; it knows {known}") from None
+    return kind(predictor, strengths, np.array(wanted, np.bool_))
+
+
+# -- choosing ---------------------------------------------------------------------------------------------------------
 def choose(ranking: IntArray, keep: int, pinned: Sequence[int] = ()) -> BoolArray:
     """`keep` filters of each row of `ranking` (n, filters), as a mask.
 
@@ -193,15 +251,23 @@ def select(ranking: IntArray, selection: Selection, pinned: Sequence[int] = ()) 
 
 # -- the network ------------------------------------------------------------------------------------------------------
 def step(
-    layer: Layer, maps: IntArray, selection: Selection | None = None, record: RecordLayout | None = None
+    layer: Layer,
+    maps: IntArray,
+    selection: Selection | None = None,
+    record: RecordLayout | None = None,
+    classes: Sequence[bool] | None = None,
 ) -> LayerTrace:
-    """One layer on `maps` (n, c, h, w). `selection` overrides a lazy layer's; `record` says what a fetch costs."""
+    """One layer on `maps` (n, c, h, w). `record` says what a fetch costs.
+
+    Without `selection` and wanted `classes`, a lazy layer computes what it does after reset.
+    """
     strengths = strength(maps)
     ranking: IntArray | None = None
     chosen: BoolArray = np.ones((len(maps), layer.filters), np.bool_)
     if layer.lazy:
         assert layer.predictor is not None
-        ranking = scores(layer.predictor, strengths)
+        wanted = Control.reset([layer]).classes if classes is None else classes
+        ranking = scores(layer.predictor, strengths, wanted)
         chosen = select(ranking, selection or layer.selection, layer.pinned)
     fetched = np.zeros(len(maps), np.int64)
     if record is not None:
@@ -260,7 +326,7 @@ def _forward(design: Design, frames: NDArray[np.integer], control: Control) -> G
     maps = frames.astype(np.int64)
     traces: list[LayerTrace] = []
     for layer, record in zip(design.layers, records, strict=True):
-        traces.append(step(layer, maps, control.selections.get(layer.name), record))
+        traces.append(step(layer, maps, control.selections.get(layer.name), record, control.classes))
         maps = traces[-1].output
     return GoldenRun(maps.reshape(len(maps), design.outputs), tuple(traces))
 

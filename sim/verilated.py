@@ -24,7 +24,7 @@ import numpy as np
 
 from hw.control import Changes, Control, ranks
 from hw.design import BoolArray, Design, IntArray, Layer, Selection
-from hw.registers import ENABLE, ERRORS, LayerRegister, Register, Status, layer_register
+from hw.registers import CLASSES_AT, ENABLE, ERRORS, LayerRegister, Register, Status, layer_register
 from sim.faults import Fault, encode
 from sim.memory import IMAGE_BASE, FixedLatency, Stalls
 
@@ -313,6 +313,7 @@ class VerilatedModel:
         self.write_register(Register.IMAGE_BASE, IMAGE_BASE)
         for index, layer in enumerate(self.design.tail):
             self._select(index, self._control.selections.get(layer.name, layer.selection))
+        self._want(self._control.classes)
         self.write_register(Register.CONTROL, ENABLE)
 
     def __del__(self) -> None:
@@ -344,7 +345,15 @@ class VerilatedModel:
             selection = control.selections.get(layer.name)
             if selection is not None and selection != self._control.selections[layer.name]:
                 self._select(index, selection)
+        if control.classes != self._control.classes:
+            self._want(control.classes)
         self._control = control
+
+    def _want(self, classes: Sequence[bool]) -> None:
+        """Write the CLASSES registers."""
+        for first in range(0, len(classes), 32):
+            bits = sum(wanted << index for index, wanted in enumerate(classes[first : first + 32]))
+            self.write_register(CLASSES_AT + first // 8, bits)
 
     def _select(self, index: int, selection: Selection) -> None:
         """Write the registers of tail layer `index`."""

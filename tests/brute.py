@@ -7,11 +7,22 @@ equal answers also show that what is fetched suffices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hw.design import Design, Engine, IntArray, Layer, Selection
+from hw.design import (
+    ClassPredictor,
+    Design,
+    Engine,
+    IntArray,
+    Layer,
+    LinearPredictor,
+    LowRankPredictor,
+    PathPredictor,
+    Predictor,
+    Selection,
+)
 
 Map = list[list[list[int]]]  # channel, row, column
 
@@ -36,9 +47,13 @@ class Records:
 
 
 def run_frame(
-    design: Design, image: bytes, frame: IntArray, selections: Mapping[str, Selection] | None = None
+    design: Design,
+    image: bytes,
+    frame: IntArray,
+    selections: Mapping[str, Selection] | None = None,
+    wanted: Collection[int] | None = None,
 ) -> tuple[list[int], list[LayerResult]]:
-    """Answer to one frame (c, h, w), and what each layer did."""
+    """Answer to one frame (c, h, w), and what each layer did; of classes those `wanted` count, or all."""
     maps: Map = frame.tolist()
     results: list[LayerResult] = []
     base = 64
@@ -46,7 +61,7 @@ def run_frame(
     for layer in design.layers:
         tail = layer.place == "engine"
         records = Records(image, base, design.engine, first)
-        results.append(_run_layer(layer, maps, (selections or {}).get(layer.name, layer.selection), records))
+        results.append(_run_layer(layer, maps, (selections or {}).get(layer.name, layer.selection), records, wanted))
         maps = results[-1].output
         if tail:
             first = layer.pinned
@@ -79,7 +94,35 @@ def needed_words(layer: Layer, bus: int, present: set[int], gap: int = 0, first:
     return words
 
 
-def _run_layer(layer: Layer, maps: Map, selection: Selection, records: Records) -> LayerResult:
+def _score(predictor: Predictor, strengths: list[int], wanted: Collection[int] | None) -> list[int]:
+    """A score per filter, as the kinds of predictor define it."""
+    scores = []
+    for j in range(predictor.filters):
+        match predictor:
+            case LinearPredictor():
+                score = int(predictor.bias[j]) + sum(s * int(predictor.weights[c, j]) for c, s in enumerate(strengths))
+            case LowRankPredictor():
+                score = int(predictor.bias[j])
+                for i, total in enumerate(int(value) for value in predictor.first_bias):
+                    total += sum(s * int(predictor.first[c, i]) for c, s in enumerate(strengths))
+                    bound = 2 ** (predictor.hidden_bits - 1)
+                    hidden = min(max(round(Fraction(total, 2**predictor.shift)), -bound), bound - 1)
+                    score += hidden * int(predictor.second[i, j])
+            case PathPredictor():
+                active = [c for c, s in enumerate(strengths) if s > predictor.theta[c]]
+                score = sum(1 for c in active if predictor.paths[c, j]) - int(predictor.tau[j])
+            case ClassPredictor():
+                classes = range(len(predictor.masks)) if wanted is None else wanted
+                score = sum(1 for c in classes if predictor.masks[c, j])
+            case _:
+                raise TypeError(type(predictor).__name__)
+        scores.append(score)
+    return scores
+
+
+def _run_layer(
+    layer: Layer, maps: Map, selection: Selection, records: Records, wanted: Collection[int] | None
+) -> LayerResult:
     bus = records.engine.bus_bytes
     strengths = [sum(abs(value) for row in channel for value in row) for channel in maps]
     present = {channel for channel, value in enumerate(strengths) if value}
@@ -87,10 +130,7 @@ def _run_layer(layer: Layer, maps: Map, selection: Selection, records: Records) 
     chosen = list(range(layer.filters))
     if layer.source == "lazy":
         assert layer.predictor is not None
-        scores = [
-            int(layer.predictor.bias[j]) + sum(s * int(layer.predictor.weights[c, j]) for c, s in enumerate(strengths))
-            for j in range(layer.filters)
-        ]
+        scores = _score(layer.predictor, strengths, wanted)
         if selection.mode == "top":
             ranked = sorted(chosen, key=lambda j: (j not in layer.pinned, -scores[j], j))
             chosen = sorted(ranked[: max(selection.keep, len(layer.pinned))])

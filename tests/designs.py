@@ -12,9 +12,11 @@ from zlib import crc32
 
 import numpy as np
 
+from hw.control import Control
 from hw.design import (
     THRESHOLD_BITS,
     BoolArray,
+    ClassPredictor,
     Conv,
     Dense,
     Design,
@@ -25,8 +27,10 @@ from hw.design import (
     Lanes,
     Layer,
     LinearPredictor,
+    LowRankPredictor,
     MapShape,
     Mode,
+    PathPredictor,
     Place,
     Source,
 )
@@ -182,6 +186,7 @@ def _try_random_design(rng: np.random.Generator, name: str) -> Design:
         join_words=int(transport.choice([0, 1, 64])),
     )
     choices = np.random.default_rng(crc32(f"{name} choices".encode()))  # apart too
+    classes = int(choices.integers(1, 40))
     maps = _frames(shape, number, CALIBRATION_FRAMES, rng)
     layers: list[Layer] = []
     current, current_format = shape, number
@@ -189,7 +194,7 @@ def _try_random_design(rng: np.random.Generator, name: str) -> Design:
     for index, place in enumerate(places):
         layer = calibrated(_random_layer(rng, f"layer{index}", current, current_format, place), maps, rng)
         if layer.lazy:
-            layer = _random_mode(choices, layer, golden.strength(maps))
+            layer = _random_choice(choices, layer, golden.strength(maps), classes)
         layers.append(layer)
         current, current_format = layer.output, layer.output_format
         maps = golden.step(layer, maps).output
@@ -314,16 +319,38 @@ def _maybe_lazy(rng: np.random.Generator, layer: Layer, probability: float) -> L
     return replace(layer, source=Source.LAZY, predictor=random_predictor(rng, layer), keep=keep)
 
 
-def _random_mode(rng: np.random.Generator, layer: Layer, strengths: IntArray) -> Layer:
-    """The lazy `layer` with any mode, most often top-k, and with a score of `strengths` (n, channels) as threshold."""
+def _random_choice(rng: np.random.Generator, layer: Layer, strengths: IntArray, classes: int) -> Layer:
+    """The lazy `layer` with any kind of predictor and mode, and a score of `strengths` (n, channels) as threshold."""
+    kind = int(rng.choice(4, p=[0.4, 0.2, 0.2, 0.2]))
+    if kind:
+        layer = replace(layer, predictor=_random_kind(rng, kind, layer, strengths, classes))
     mode = list(Mode)[int(rng.choice(3, p=[0.1, 0.6, 0.3]))]
     return replace(layer, mode=mode, threshold=random_threshold(rng, layer, strengths))
+
+
+def _random_kind(
+    rng: np.random.Generator, kind: int, layer: Layer, strengths: IntArray, classes: int
+) -> LowRankPredictor | PathPredictor | ClassPredictor:
+    channels, filters = layer.input.channels, layer.filters
+    if kind == 1:
+        rank, hidden_bits = int(rng.integers(1, 13)), int(rng.integers(2, 17))
+        first = rng.integers(-128, 128, (channels, rank))
+        first_bias = rng.integers(-layer.strength_high, layer.strength_high + 1, rank)
+        largest = int(np.abs(strengths @ first + first_bias).max())
+        shift = int(np.clip(largest.bit_length() - hidden_bits + rng.integers(-1, 2), 0, 31))  # some saturate
+        second, bias = rng.integers(-128, 128, (rank, filters)), rng.integers(-5000, 5000, filters)
+        return LowRankPredictor(first, first_bias, shift, hidden_bits, second, bias)
+    if kind == 2:
+        theta = np.array([rng.choice(strengths[:, channel]) for channel in range(channels)])
+        paths = rng.random((channels, filters)) < rng.uniform(0.2, 0.9)
+        return PathPredictor(paths, theta, rng.integers(-1, max(1, channels // 2), filters))
+    return ClassPredictor(rng.random((classes, filters)) < rng.uniform(0.1, 0.7))
 
 
 def random_threshold(rng: np.random.Generator, layer: Layer, strengths: IntArray) -> int:
     """A score of the lazy `layer` on `strengths` (n, channels), more often in the middle than at the ends."""
     assert layer.predictor is not None
-    scores = np.sort(golden.scores(layer.predictor, strengths), axis=None)
+    scores = np.sort(golden.scores(layer.predictor, strengths, Control.reset([layer]).classes), axis=None)
     bound = 1 << (THRESHOLD_BITS - 1)
     return int(np.clip(scores[int(rng.beta(2, 2) * scores.size)], -bound, bound - 1))
 

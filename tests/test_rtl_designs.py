@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hw.control import Changes, Control
 from hw.design import Design, IntArray, Mode, Selection
 from hw.emit import emit
 from sim import golden
@@ -20,8 +21,9 @@ FRAMES = 14
 
 # Between them: 0 to 3 head stages, 1 to 4 engine steps, 1 to 8 pixels, buses of 4 to 16 bytes, lazy and dense layers,
 # strides, pools, pruned taps; in 118, rows that pooling drops are longer than a stage's ring; in 115, one group of
-# pinned filters is the whole table of pinned weights. The others are for `make test-full`.
-QUICK = (12, 19, 28, 42, 115, 118)
+# pinned filters is the whole table of pinned weights; 28 and 106 have every kind of predictor. The others are for
+# `make test-full`.
+QUICK = (12, 19, 28, 42, 106, 115, 118)
 FULL = tuple(seed for seed in range(100, 140) if seed not in QUICK)
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.full) for seed in FULL)]
 
@@ -45,7 +47,7 @@ def model(seed: int, memory: FixedLatency | None = None, stalls: Stalls | None =
     return VerilatedModel(library, design, image, memory, stalls)
 
 
-def check(design: Design, run: RtlRun, frames: IntArray, keep: dict[str, int | Selection] | None = None) -> None:
+def check(design: Design, run: RtlRun, frames: IntArray, keep: Changes = None) -> None:
     """All that `run` tells about `frames` is what the golden model says."""
     expected = golden.run(design, frames, keep)
     for layer in run.layers:
@@ -101,7 +103,8 @@ def test_modes_are_swept_on_a_live_model(seed: int) -> None:
             threshold = random_threshold(rng, layer, run.layer(layer.name).strengths)
             keep = int(rng.integers(1, layer.filters + 1))
             settings[layer.name] = Selection(Mode(rng.choice(list(Mode), p=[0.2, 0.2, 0.6])), keep, threshold)
-        check(design, live.run(frames, settings), frames, settings)
+        control = Control.of(design, settings, np.flatnonzero(rng.random(design.classes) < 0.5).tolist())
+        check(design, live.run(frames, control), frames, control)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

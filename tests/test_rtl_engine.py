@@ -1,4 +1,4 @@
-"""The whole engine in cocotb: a program of four layers on two structures."""
+"""The whole engine in cocotb: a program of four layers on two structures, with every kind of predictor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sim.cocotb.runner import RTL, simulate
 pytestmark = pytest.mark.sim
 
 
-@pytest.mark.parametrize("case", list(pen_engine.ENGINES))
+@pytest.mark.parametrize("case", list(pen_engine.CASES))
 def test_engine(case: str) -> None:
     simulate(
         *("pen_engine", [RTL / "pen_engine.sv"], "sim.cocotb.pen_engine", case, pen_engine.parameters(case)),

@@ -33,16 +33,28 @@ def test_bank(filters: int, bus_bytes: int, words: int) -> None:
     run("pen_bank", f"{filters}x{bus_bytes}x{words}", parameters, tables)
 
 
-@pytest.mark.parametrize(("channels", "gap_words"), [(1, 0), (13, 0), (16, 2)])
-def test_present(channels: int, gap_words: int) -> None:
-    tables = {"ChannelFile": pen_present.channel_table(channels)}
-    run("pen_present", f"{channels}x{gap_words}", pen_present.parameters(channels, gap_words), tables)
+@pytest.mark.parametrize(("channels", "gap_words", "boolean"), [(1, 0, False), (13, 0, True), (16, 2, False)])
+def test_present(channels: int, gap_words: int, boolean: bool) -> None:
+    tables = {"ChannelFile": pen_present.channel_table(channels, boolean=boolean)}
+    sizes = pen_present.parameters(channels, gap_words, boolean=boolean)
+    run("pen_present", f"{channels}x{gap_words}", sizes, tables)
 
 
 @pytest.mark.parametrize(("lanes", "words"), [(1, 1), (4, 3), (2, 9)])
 def test_predict(lanes: int, words: int) -> None:
     tables = pen_predict.tables(lanes, words)
     run("pen_predict", f"{lanes}x{words}", pen_predict.parameters(lanes, words), tables)
+
+
+@pytest.mark.parametrize(("classes", "table_bits"), [(1, 1), (10, 7)])
+def test_classes(classes: int, table_bits: int) -> None:
+    run("pen_classes", f"{classes}x{table_bits}", {"Classes": classes, "TableBits": table_bits})
+
+
+@pytest.mark.parametrize(("lanes", "score_bits", "hidden_bits"), [(1, 9, 4), (4, 35, 12), (8, 16, 16)])
+def test_hidden(lanes: int, score_bits: int, hidden_bits: int) -> None:
+    sizes = {"Lanes": lanes, "ScoreBits": score_bits, "HiddenBits": hidden_bits}
+    run("pen_hidden", f"{lanes}x{score_bits}x{hidden_bits}", {**sizes, "RankBits": 5, "WordBits": 6, "TableBits": 9})
 
 
 @pytest.mark.parametrize(("lanes", "words", "score_bits"), [(1, 5, 3), (8, 2, 13), (4, 3, 32)])
@@ -65,7 +77,10 @@ def test_fetch(lanes: int, bus_bytes: int, words: int) -> None:
         ("pen_tail_in", {"Pixels": 3}, "Pixels must be a power of two"),
         ("pen_present", {"IndexBits": 4, "MaxChannels": 16}, "IndexBits does not hold the number of channels"),
         ("pen_present", {"MaxTaps": 0}, "MaxTaps, MaxChannels and TableDepth must be at least 1"),
-        ("pen_predict", {"MaxWords": 0}, "Lanes, MaxWords, StrengthBits and ScoreBits must be at least 1"),
+        ("pen_predict", {"MaxWords": 0}, "Lanes, MaxWords, OperandBits and ScoreBits must be at least 1"),
+        ("pen_classes", {"Classes": 0}, "Classes and TableBits must be at least 1"),
+        ("pen_hidden", {"Lanes": 0}, "Lanes, RankBits, WordBits and TableBits must be at least 1"),
+        ("pen_hidden", {"HiddenBits": 33}, "HiddenBits must be at least 2 and no more than ScoreBits"),
         ("pen_select", {"Lanes": 3}, "Lanes must be a power of two"),
         ("pen_select", {"ScoreBits": 0}, "MaxWords, ScoreBits and IndexBits must be at least 1"),
         ("pen_bank", {"RecordWords": 3}, "RecordWords must be a power of two"),

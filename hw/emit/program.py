@@ -7,13 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
-from hw.design import Design, Layer
+from hw.design import Design, Layer, LowRankPredictor, PathPredictor
 from hw.emit.bits import Table, array, clog2, field, index_bits, pack, power_of_two, table
 from hw.emit.geometry import Geometry
+from hw.emit.predictor import PredictorTables, in_lanes, predictor_tables
 from hw.emit.stage import MIN_ACC_BITS, head_stages
 from hw.image import RecordLayout, layout
 
 SHIFT_BITS = 5
+MIN_HIDDEN_BITS = 2
+NO_PREDICTOR = PredictorTables(1, (), (), ())
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ class Program:
     @cached_property
     def score_bits(self) -> int:
         """Signed width that no score can leave, for the largest strengths that the formats allow."""
-        return max([4, *(x.predictor.score_bits(x.strength_high) for x in self.steps if x.predictor is not None)])
+        bits = (x.predictor.score_bits(x.strength_high) for x in self.steps if x.predictor is not None)
+        return max(4, self.hidden_bits, *bits)
 
     @cached_property
     def strength_bits(self) -> int:
@@ -133,14 +137,38 @@ class Program:
         return [layer.filters for layer in self.steps]
 
     @cached_property
+    def predictors(self) -> tuple[PredictorTables | None, ...]:
+        """What each step's predictor consists of."""
+        return tuple(predictor_tables(layer, self.predict_lanes) for layer in self.steps)
+
+    @cached_property
     def predict_sizes(self) -> list[int]:
         """Words of each step in the table of predictor weights."""
-        return [self.score_words(x) * x.input.channels if x.lazy else 0 for x in self.steps]
+        return [0 if tables is None else len(tables.rows) for tables in self.predictors]
 
     @cached_property
     def bias_sizes(self) -> list[int]:
         """Words of each step in the table of initial scores."""
-        return [self.score_words(x) if x.lazy else 0 for x in self.steps]
+        return [0 if tables is None else tables.sum_words for tables in self.predictors]
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether a predictor looks at which channels are active rather than how strong they are."""
+        return any(isinstance(layer.predictor, PathPredictor) for layer in self.steps)
+
+    @property
+    def _low_rank(self) -> list[LowRankPredictor]:
+        return [layer.predictor for layer in self.steps if isinstance(layer.predictor, LowRankPredictor)]
+
+    @property
+    def hidden_words(self) -> int:
+        """Words of the most hidden values of a step."""
+        return max((-(-predictor.rank // self.predict_lanes) for predictor in self._low_rank), default=0)
+
+    @property
+    def hidden_bits(self) -> int:
+        """Signed width of the widest hidden value."""
+        return max((predictor.hidden_bits for predictor in self._low_rank), default=MIN_HIDDEN_BITS)
 
     # -- derived widths, as pen_engine derives them
     @property
@@ -211,6 +239,10 @@ class Program:
             "PredictDepth": self.predict_depth,
             "BiasDepth": self.bias_depth,
             "PinnedRows": self.pinned_rows,
+            "Paths": int(self.has_paths),
+            "Classes": self.design.classes,
+            "HiddenWords": self.hidden_words,
+            "HiddenBits": self.hidden_bits,
         }
         return {name: str(value) for name, value in numbers.items()}
 
@@ -241,6 +273,7 @@ class Program:
         limit_y, limit_x = g.limits
         raw = layer.shift is None
         out = layer.output_format
+        predictor = self.predictors[i] or NO_PREDICTOR
         return pack(
             (
                 field(layer.input.height, coord),
@@ -274,8 +307,18 @@ class Program:
                 field(self.bases(self.channel_sizes)[i], index_bits(sum(self.channel_sizes))),
                 field(self.score_words(layer) - 1, index_bits(-(-max(self.filter_sizes) // self.predict_lanes))),
                 field(self.bases(self.bias_sizes)[i] if layer.lazy else 0, index_bits(self.bias_depth)),
+                field(int(predictor.boolean), 1),
+                field(int(predictor.by_class), 1),
+                field(predictor.rank, self.index_bits),
+                field(predictor.shift, SHIFT_BITS),
+                field(self._second_row(i), index_bits(self.predict_depth)),
             )
         )
+
+    def _second_row(self, i: int) -> int:
+        """First word of the rows of step i's classes or hidden values in the table of predictor weights."""
+        predictor = self.predictors[i]
+        return self.bases(self.predict_sizes)[i] + predictor.other_row if predictor and predictor.others else 0
 
     def _pinned_step(self, layer: Layer) -> int:
         """Rows from one group of pinned filters to the next; 0 where there is no next one."""
@@ -287,14 +330,17 @@ class Program:
 
     def _channels(self, i: int) -> list[tuple[int, int]]:
         """Step i's rows of the channel table (channel_t of pen_present)."""
-        layer, g, record = self.steps[i], self.geometries[i], self.records[i]
+        g, record = self.geometries[i], self.records[i]
         row_bits, run_bits = index_bits(self.predict_depth), self.record_bits + 1
+        predictor = self.predictors[i] or NO_PREDICTOR
+        theta_bits = self.strength_bits if self.has_paths else 1
         places = {channel: place for place, channel in enumerate(record.order)}
         words = []
         for channel, mask in enumerate(g.tap_masks()):
             place = places[channel]
             start, stop = (int(x) for x in record.channel_offset[place : place + 2])
-            row = self.bases(self.predict_sizes)[i] + channel * self.score_words(layer) if layer.lazy else 0
+            row = self.bases(self.predict_sizes)[i] + predictor.channel_row(channel) if predictor.channels else 0
+            theta = min(predictor.theta[channel], (1 << theta_bits) - 1) if predictor.theta else 0
             words.append(
                 pack(
                     (
@@ -304,6 +350,7 @@ class Program:
                         field(start // self.bus_bytes, run_bits),
                         field(-(-stop // self.bus_bytes), run_bits),
                         field(row, row_bits),
+                        field(theta, theta_bits),
                     )
                 )
             )
@@ -328,32 +375,21 @@ class Program:
         ]
 
     def _predictor(self) -> list[tuple[int, int]]:
-        """Rows of predictor weights: lazy layer, channel, word of `predict_lanes` filters."""
-        words = []
-        for layer in self.steps:
-            if layer.predictor is None:
-                continue
-            for row in layer.predictor.weights.tolist():
-                words += [array(lanes, 8) for lanes in self._in_lanes(row)]
-        return words
+        """Rows of predictor weights, of words of `predict_lanes` bytes, of one lazy layer after another."""
+        return [word for tables in self.predictors if tables is not None for word in tables.rows]
 
     def _bias(self) -> list[tuple[int, int]]:
-        """Initial scores: lazy layer, word of `predict_lanes` filters."""
-        return [
-            array(lanes, self.score_bits)
-            for layer in self.steps
-            if layer.predictor is not None
-            for lanes in self._in_lanes(layer.predictor.bias.tolist())
-        ]
+        """Initial scores and hidden sums: lazy layer, word of `predict_lanes`."""
+        return [word for x in self.predictors if x is not None for word in x.first_sums(self.score_bits)]
 
     def _barred(self) -> list[tuple[int, int]]:
         """Filters that no selection may choose, in the words of the initial scores."""
-        return [
-            array(lanes, 1)
-            for layer in self.steps
-            if layer.lazy
-            for lanes in self._in_lanes([int(f in layer.pinned) for f in range(layer.filters)])
-        ]
+        words: list[tuple[int, int]] = []
+        for layer, size in zip(self.steps, self.bias_sizes, strict=True):
+            barred = [int(f in layer.pinned) for f in range(layer.filters)] if size else []
+            words += [array(lanes, 1) for lanes in in_lanes(barred, self.predict_lanes)]
+            words += [field(0, self.predict_lanes)] * (size - self.score_words(layer) if size else 0)
+        return words
 
     def _pinned(self) -> list[tuple[int, int]]:
         """Rows of pinned weights: step, group of filters, place in the record; one weight per lane."""
@@ -368,9 +404,3 @@ class Program:
                 group[: len(rows)] = rows
                 words += [array(column, 8) for column in group.T.tolist()]
         return words
-
-    def _in_lanes(self, values: list[int]) -> list[list[int]]:
-        """`values` cut into words of `predict_lanes`, the last one filled with zeros."""
-        lanes = self.predict_lanes
-        padded = values + [0] * (-len(values) % lanes)
-        return [padded[i : i + lanes] for i in range(0, len(padded), lanes)]

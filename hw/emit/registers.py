@@ -14,7 +14,7 @@ from peakrdl_regblock.udps import ALL_UDPS
 from systemrdl.compiler import RDLCompiler
 
 from hw.design import Design, DesignError
-from hw.registers import ERRORS, LAYER_STRIDE, LAYERS_AT
+from hw.registers import CLASSES_AT, ERRORS, LAYER_STRIDE, LAYERS_AT
 
 VERSION = 1  # of the register map
 ADDRESS_BITS = 12
@@ -82,6 +82,9 @@ def _render(template: str, design: Design) -> str:
         version=VERSION,
         errors=[str(flag.name).lower() for flag in ERRORS],
         bus_bytes=design.engine.bus_bytes,
+        classes=design.classes,
+        class_words=[min(32, design.classes - first) for first in range(0, design.classes, 32)],
+        classes_at=CLASSES_AT,
         fingerprint_low=design.fingerprint & 0xFFFF_FFFF,
         fingerprint_high=design.fingerprint >> 32,
         layers=[

@@ -82,6 +82,7 @@ def _top(design: Design, stages: tuple[Stage, ...], program: Program, *, probed:
         stages=stages,
         program=program,
         steps=len(design.tail),
+        classes=design.classes,
         step_names=[layer.name for layer in design.tail],
         acc_bits=program.acc_bits,
         logit_bits=32 if program.acc_bits <= 32 else 64,

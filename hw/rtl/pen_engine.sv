@@ -14,6 +14,10 @@
 // start. Whether an answer is good says `logit_bad_o` with its last logit: it is not when the frame's mark was bad or a
 // read was answered with an error. `frame_bad_o` says the same beside `frame_done_o`.
 //
+// What tells the scores is a step's kind of predictor: the strengths of channels (linear), bits of them (paths), the wanted
+// classes `classes_i`, read when the layer before starts, or a few hidden values first (low rank): these are made of the
+// strengths, and turned into scores when the layer starts, before the selection.
+//
 // A layer's pinned filters are computed first, in every frame, from weights on chip: behind their compute the others are
 // selected and fetched.
 //
@@ -46,6 +50,11 @@ module pen_engine #(
   parameter int unsigned PixelBits   = 10,
   parameter int unsigned IndexBits   = 7,
   parameter int unsigned WordBits    = 9,   // of map memory addresses, input buffers included
+  // Predictors: those that there are
+  parameter bit          Paths       = 1'b0,
+  parameter int unsigned Classes     = 0,
+  parameter int unsigned HiddenWords = 0,   // words of the most hidden values of a layer
+  parameter int unsigned HiddenBits  = 12,
   // Depths and contents of the tables
   parameter int unsigned TapDepth     = 9,
   parameter int unsigned ChannelDepth = 16,
@@ -65,7 +74,8 @@ module pen_engine #(
   localparam int unsigned InChannelBits = (InChannels > 1) ? $clog2(InChannels) : 1,
   localparam int unsigned InWordBits    = (InWords > 1) ? $clog2(InWords) : 1,
   localparam int unsigned ScoreWords    = (MaxFilters + PredictLanes - 1) / PredictLanes,
-  localparam int unsigned ScoreWordBits = (ScoreWords > 1) ? $clog2(ScoreWords) : 1
+  localparam int unsigned ScoreWordBits = (ScoreWords > 1) ? $clog2(ScoreWords) : 1,
+  localparam int unsigned ClassBits     = (Classes > 0) ? Classes : 1
 ) (
   input  logic                       clk_i,
   input  logic                       rst_ni,
@@ -74,6 +84,7 @@ module pen_engine #(
   input  logic [Steps-1:0][1:0]      mode_i,
   input  logic [Steps-1:0][15:0]     keep_i,
   input  logic [Steps-1:0][31:0]     threshold_i,
+  input  logic [ClassBits-1:0]       classes_i,
   output logic                       busy_o,
   output logic                       bus_error_o,
   // Row stream of the tail's input
@@ -135,6 +146,9 @@ module pen_engine #(
   localparam int unsigned FilterAddrBits  = (FilterDepth > 1) ? $clog2(FilterDepth) : 1;
   localparam int unsigned PredictAddrBits = (PredictDepth > 1) ? $clog2(PredictDepth) : 1;
   localparam int unsigned BiasAddrBits    = (BiasDepth > 1) ? $clog2(BiasDepth) : 1;
+  localparam int unsigned SumWords    = ScoreWords + HiddenWords;
+  localparam int unsigned SumWordBits = (SumWords > 1) ? $clog2(SumWords) : 1;
+  localparam int unsigned OperandBits = (StrengthBits + 1 > HiddenBits) ? StrengthBits + 1 : HiddenBits;
   localparam int unsigned StepBits    = (Steps > 1) ? $clog2(Steps) : 1;
   localparam int unsigned RecordBits  = (RecordWords > 1) ? $clog2(RecordWords) : 1;
   localparam int unsigned RunBits     = RecordBits + 1;
@@ -191,6 +205,12 @@ module pen_engine #(
     logic [ChannelAddrBits-1:0]       channel_base;
     logic [ScoreWordBits-1:0]         last_score_word;
     logic [BiasAddrBits-1:0]          bias_base;
+    // Its predictor
+    logic                             boolean;      // weights are bits
+    logic                             by_class;
+    logic [IndexBits-1:0]             rank;         // hidden values; 0: none
+    logic [4:0]                       hidden_shift;
+    logic [PredictAddrBits-1:0]       second_row;   // of the first class, or hidden value
   } step_t;
 
   // ---- Program ----------------------------------------------------------------------------------------------------------------
@@ -223,7 +243,7 @@ module pen_engine #(
   logic                    event_valid, event_ready, events_idle;
   logic                    swap, start;
   logic [IndexBits-1:0]    count, count_q;
-  logic                    select_all, select_run, select_idle, predict_idle;
+  logic                    select_all, select_run, select_idle, predict_idle, boolean_q;
   logic                    layer_end, open;  // open: groups of this layer are still to come or in use
   logic                    last_step;
 
@@ -393,6 +413,7 @@ module pen_engine #(
     .MaxTaps(MaxTaps),
     .MaxChannels(MaxChannels),
     .TableDepth(ChannelDepth),
+    .Boolean(Paths),
     .ChannelFile(ChannelFile)
   ) u_present (
     .clk_i,
@@ -400,6 +421,7 @@ module pen_engine #(
     .clear_i(build_start),
     .swap_i(swap),
     .channel_base_i(built.channel_base),
+    .boolean_i(built.boolean),
     .event_valid_i(event_valid),
     .event_ready_o(event_ready),
     .event_channel_i(event_channel),
@@ -421,7 +443,48 @@ module pen_engine #(
     .run_end_o(run_end)
   );
 
-  assign predict_ready = score_ready || !built_lazy;
+  assign predict_ready = score_ready || !built_lazy || built.by_class;
+
+  // Events for the predictor: channels, classes, or hidden values; never two kinds at a time.
+  logic                          predict_core_idle, classes_idle, class_valid;
+  logic                          hidden_idle, hidden_valid, hidden_read;
+  logic [PredictAddrBits-1:0]    class_row, hidden_row;
+  logic [SumWordBits-1:0]        hidden_word, built_words, channel_first, channel_last;
+  logic signed [HiddenBits-1:0]  hidden;
+  logic signed [OperandBits-1:0] operand;
+
+  assign built_words = (built.rank == '0) ? '0 : SumWordBits'((32'(built.rank) - 32'd1) / PredictLanes) + 1'b1;
+  assign channel_first = (built.rank == '0) ? '0 : SumWordBits'(built.last_score_word) + 1'b1;
+  assign channel_last = (built.rank == '0) ? SumWordBits'(built.last_score_word) : built_words - 1'b1;
+  assign operand = hidden_valid ? OperandBits'(hidden)
+                                : class_valid ? OperandBits'(1) : OperandBits'({1'b0, predict_strength});
+  assign predict_idle = predict_core_idle && classes_idle;
+
+  always_ff @(posedge clk_i) begin
+    if (build_start) boolean_q <= built.boolean;
+  end
+
+  if (Classes > 0) begin : gen_classes
+    pen_classes #(
+      .Classes(Classes),
+      .TableBits(PredictAddrBits)
+    ) u_classes (
+      .clk_i,
+      .rst_ni,
+      .start_i(build_start && built_lazy && built.by_class),
+      .classes_i,
+      .row_base_i(built.second_row),
+      .row_stride_i(PredictAddrBits'(built.last_score_word >> 3) + 1'b1),
+      .idle_o(classes_idle),
+      .event_valid_o(class_valid),
+      .event_ready_i(score_ready),
+      .event_row_o(class_row)
+    );
+  end else begin : gen_no_classes
+    logic unused_classes;
+    assign unused_classes = ^classes_i;
+    assign {classes_idle, class_valid, class_row} = {1'b1, 1'b0, PredictAddrBits'(0)};
+  end
 
   logic                                      score_read, first_pass;
   logic [ScoreWordBits-1:0]                  score_word, score_seen_word;
@@ -429,8 +492,9 @@ module pen_engine #(
 
   pen_predict #(
     .Lanes(PredictLanes),
-    .MaxWords(ScoreWords),
-    .StrengthBits(StrengthBits),
+    .MaxWords(SumWords),
+    .OperandBits(OperandBits),
+    .Boolean(Paths || (Classes > 0)),
     .ScoreBits(ScoreBits),
     .TableDepth(PredictDepth),
     .BiasDepth(BiasDepth),
@@ -440,15 +504,19 @@ module pen_engine #(
     .clk_i,
     .rst_ni,
     .start_i(build_start && built_lazy),
-    .last_word_i(built.last_score_word),
+    .last_word_i(SumWordBits'(built.last_score_word) + built_words),
     .bias_base_i(built.bias_base),
-    .event_valid_i(predict_valid && built_lazy),
+    .boolean_i(boolean_q),
+    .event_valid_i((predict_valid && built_lazy && !built.by_class) || class_valid || hidden_valid),
     .event_ready_o(score_ready),
-    .event_strength_i(predict_strength),
-    .event_row_i(predict_row),
-    .idle_o(predict_idle),
-    .score_read_i(score_read),
-    .score_word_i(score_word),
+    .event_operand_i(operand),
+    .event_row_i(hidden_valid ? hidden_row : class_valid ? class_row : predict_row),
+    .event_first_i((hidden_valid || class_valid) ? '0 : channel_first),
+    .event_last_i(hidden_valid ? SumWordBits'(step_q.last_score_word)
+                               : class_valid ? SumWordBits'(built.last_score_word) : channel_last),
+    .idle_o(predict_core_idle),
+    .score_read_i(score_read || hidden_read),
+    .score_word_i(hidden_read ? hidden_word : SumWordBits'(score_word)),
     .score_o(score)
   );
 
@@ -458,6 +526,61 @@ module pen_engine #(
   logic                 listed_valid_q, few;
   logic [FilterAddrBits-1:0] listed_q;
 
+  // The second product of a low-rank predictor goes before the selection, which then begins with what was read at the start.
+  logic                        second_run, second_q, select_start, select_core_idle, above, above_q;
+  logic [IndexBits-1:0]        wanted, wanted_q;
+  logic signed [ScoreBits-1:0] threshold, threshold_q;
+
+  assign second_run = select_run && (step_q.rank != '0);
+  assign select_start = (select_run && !second_run) || (second_q && hidden_idle && predict_core_idle);
+  assign select_idle = select_core_idle && !second_q;
+  assign wanted = count - step_q.pinned;
+
+  always_ff @(posedge clk_i) begin
+    if (start) begin
+      wanted_q <= wanted;
+      above_q <= above;
+      threshold_q <= threshold;
+    end
+    if (second_run) second_q <= 1'b1;
+    else if (select_start) second_q <= 1'b0;
+    if (!rst_ni) second_q <= 1'b0;
+  end
+
+  if (HiddenWords > 0) begin : gen_hidden
+    pen_hidden #(
+      .Lanes(PredictLanes),
+      .ScoreBits(ScoreBits),
+      .HiddenBits(HiddenBits),
+      .RankBits(IndexBits),
+      .WordBits(SumWordBits),
+      .TableBits(PredictAddrBits)
+    ) u_hidden (
+      .clk_i,
+      .rst_ni,
+      .start_i(second_run),
+      .word_i(SumWordBits'(step_q.last_score_word) + 1'b1),
+      .rank_i(step_q.rank),
+      .shift_i(step_q.hidden_shift),
+      .row_base_i(step_q.second_row),
+      .row_stride_i(PredictAddrBits'(step_q.last_score_word) + 1'b1),
+      .idle_o(hidden_idle),
+      .predict_idle_i(predict_core_idle),
+      .score_read_o(hidden_read),
+      .score_word_o(hidden_word),
+      .score_i(score),
+      .event_valid_o(hidden_valid),
+      .event_ready_i(score_ready),
+      .event_operand_o(hidden),
+      .event_row_o(hidden_row)
+    );
+  end else begin : gen_no_hidden
+    assign {hidden_idle, hidden_read, hidden_valid} = 3'b100;
+    assign hidden_word = '0;
+    assign hidden_row = '0;
+    assign hidden = '0;
+  end
+
   pen_select #(
     .Lanes(PredictLanes),
     .MaxWords(ScoreWords),
@@ -466,13 +589,13 @@ module pen_engine #(
   ) u_select (
     .clk_i,
     .rst_ni,
-    .start_i(select_run),
+    .start_i(select_start),
     .filters_i(step_q.filters),
-    .keep_i(count - step_q.pinned),
-    .above_i(above),
-    .threshold_i(threshold),
+    .keep_i(start ? wanted : wanted_q),
+    .above_i(start ? above : above_q),
+    .threshold_i(start ? threshold : threshold_q),
     .last_word_i(step_q.last_score_word),
-    .idle_o(select_idle),
+    .idle_o(select_core_idle),
     .score_read_o(score_read),
     .score_word_o(score_word),
     .score_i(score),
@@ -485,10 +608,8 @@ module pen_engine #(
   );
 
   // Filters to compute: the pinned ones and then those selected, or all of them, pinned ones first.
-  logic [15:0] keep;
-  logic        above;
-  logic signed [31:0]          level;
-  logic signed [ScoreBits-1:0] threshold;
+  logic [15:0]        keep;
+  logic signed [31:0] level;
   assign keep = keep_i[current_q];
   assign above = mode_i[current_q][1];
   assign select_all = !step_q.lazy || (mode_i[current_q] == 2'd0) || (!above && (keep >= 16'(step_q.filters)));
@@ -907,7 +1028,7 @@ module pen_engine #(
   assign probe_chosen_filter_o = 16'(push);
 
   logic unused_bits;
-  assign unused_bits = ^{step_q, op_word0, op_word1, map_word, queue_ready};
+  assign unused_bits = ^{step_q, built, op_word0, op_word1, map_word, queue_ready};
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin

@@ -5,7 +5,8 @@
 // channel table: where map and weights lie, which taps are kept. The bus words of a filter's record that hold weights of
 // present channels are collected as runs [first, end). Channels that follow each other in the record join a run, also
 // over a gap of up to GapWords.
-// Each present channel also goes to the predictor (`predict_*`), which must always become ready.
+// Each present channel also goes to the predictor (`predict_*`), which must always become ready: with its strength, or, with
+// `boolean_i`, with a 1 if its strength is above the theta of its entry, and else not at all.
 //
 // Two lists are kept: one is built (`clear_i` empties it) while the other is read. `swap_i` (no event pending) closes the
 // one being built and makes it the one to read. An event takes 2 cycles and as long as the predictor needs.
@@ -20,6 +21,7 @@ module pen_present #(
   parameter int unsigned MaxTaps      = 9,
   parameter int unsigned MaxChannels  = 16,
   parameter int unsigned TableDepth   = 16,  // channels of all layers
+  parameter bit          Boolean      = 1'b0, // entries have a theta, the last of their fields
   parameter string       ChannelFile  = "",
   localparam int unsigned TableAddrBits = (TableDepth > 1) ? $clog2(TableDepth) : 1
 ) (
@@ -28,6 +30,7 @@ module pen_present #(
   input  logic                      clear_i,
   input  logic                      swap_i,
   input  logic [TableAddrBits-1:0]  channel_base_i,  // of the layer whose list is built
+  input  logic                      boolean_i,
   // Events
   input  logic                      event_valid_i,
   output logic                      event_ready_o,
@@ -58,6 +61,7 @@ module pen_present #(
     $fatal(1, "pen_present %m: IndexBits does not hold the number of channels");
   end
 
+  localparam int unsigned ThetaBits = Boolean ? StrengthBits : 1;
   localparam int unsigned ListBits = (MaxChannels > 1) ? $clog2(MaxChannels) : 1;
 
   typedef struct packed {
@@ -67,10 +71,11 @@ module pen_present #(
     logic [RunBits-1:0]    first;
     logic [RunBits-1:0]    finish;
     logic [TableBits-1:0]  row;
+    logic [ThetaBits-1:0]  theta;
   } channel_t;
 
   channel_t channel;
-  logic     look_q, present, append;
+  logic     look_q, present, told, append;
 
   pen_rom #(
     .Width($bits(channel_t)),
@@ -84,10 +89,18 @@ module pen_present #(
   );
 
   assign present = event_strength_i != '0;
-  assign predict_valid_o = look_q && present;
-  assign predict_strength_o = event_strength_i;
+  assign predict_valid_o = look_q && told;
   assign predict_row_o = channel.row;
-  assign event_ready_o = look_q && (!present || predict_ready_i);
+  assign event_ready_o = look_q && (!told || predict_ready_i);
+  if (Boolean) begin : gen_boolean
+    assign told = boolean_i ? (event_strength_i > channel.theta) : present;
+    assign predict_strength_o = boolean_i ? StrengthBits'(1) : event_strength_i;
+  end else begin : gen_linear
+    logic unused_boolean;
+    assign unused_boolean = ^{boolean_i, channel.theta};
+    assign told = present;
+    assign predict_strength_o = event_strength_i;
+  end
   assign append = event_valid_i && event_ready_o && present && (channel.taps != '0);
 
   always_ff @(posedge clk_i) begin

@@ -14,7 +14,24 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from hw import image
 from hw.control import Control
-from hw.design import Dense, Design, Engine, IntArray, IntFormat, Lanes, LinearPredictor, Mode, Place, Selection, Source
+from hw.design import (
+    ClassPredictor,
+    Conv,
+    Dense,
+    Design,
+    Engine,
+    IntArray,
+    IntFormat,
+    Lanes,
+    LinearPredictor,
+    LowRankPredictor,
+    Mode,
+    PathPredictor,
+    Place,
+    Predictor,
+    Selection,
+    Source,
+)
 from hw.emit.program import Program
 from sim import golden
 from sim.cocotb.bench import AxiReadMemory, CycleCounter, StreamDriver, StreamMonitor, cycles, pauses, reset, start
@@ -24,15 +41,41 @@ from sim.cocotb.stimulus import join, map_words, random_conv, random_maps
 BASE = 0x1000_0F40  # not at a page, so that a lost base address or a wrong split at 4 KB shows
 WAIT = 20_000  # cycles after which a frame is given up
 
-ENGINES = {
-    "narrow": Engine(Lanes(1, 1), bus_bytes=4, predictor_lanes=1, outstanding=1, max_burst=1),
-    "wide": Engine(Lanes(3, 4), bus_bytes=8, predictor_lanes=4, outstanding=4, max_burst=16),
+NARROW = Engine(Lanes(1, 1), bus_bytes=4, predictor_lanes=1, outstanding=1, max_burst=1)
+WIDE = Engine(Lanes(3, 4), bus_bytes=8, predictor_lanes=4, outstanding=4, max_burst=16)
+# Engine, and the kinds of predictor of its first layers: the others are dense.
+CASES: dict[str, tuple[Engine, tuple[str, ...]]] = {
+    "narrow": (NARROW, ("linear", "linear")),
+    "wide": (WIDE, ("linear", "linear")),
+    "narrow_kinds": (NARROW, ("classes", "low_rank", "paths")),
+    "wide_kinds": (WIDE, ("low_rank", "paths", "classes")),
 }
 
 
+def predictor(kind: str, layer: Conv, rng: np.random.Generator) -> Predictor:
+    """A random predictor of that kind for `layer`."""
+    channels, filters = layer.input.channels, layer.filters
+
+    def integers(*shape: int) -> IntArray:
+        return rng.integers(-128, 128, shape)
+
+    match kind:
+        case "low_rank":
+            rank = 6  # more than a word of hidden values
+            sums = rng.integers(-5000, 5000, rank)
+            return LowRankPredictor(integers(channels, rank), sums, 6, 9, integers(rank, filters), integers(filters))
+        case "paths":
+            theta = rng.integers(0, layer.strength_high // 4, channels)
+            return PathPredictor(rng.random((channels, filters)) < 0.6, theta, rng.integers(-1, 3, filters))
+        case "classes":
+            return ClassPredictor(rng.random((5, filters)) < 0.4)
+        case _:
+            return LinearPredictor(integers(channels, filters), rng.integers(-5000, 5000, filters))
+
+
 def design(name: str) -> Design:
-    """Four layers on an engine named above: lazy, lazy with stride 2, dense with pool, logits."""
-    engine, rng = ENGINES[name], np.random.default_rng(1)
+    """Four layers of a case: with stride 2 the second, with pool the third, logits the last."""
+    (engine, kinds), rng = CASES[name], np.random.default_rng(1)
     shapes: tuple[dict[str, Any], ...] = (
         {"filters": 9, "signed": (True, False)},
         {"filters": 4, "stride": 2, "kernel": (2, 3), "padding": (0, 1, 1, 1), "kept": 0.8},
@@ -48,17 +91,14 @@ def design(name: str) -> Design:
             lanes=engine.lanes,
             **shape,
         )
-        lazy = index < 2
-        predictor = LinearPredictor(
-            rng.integers(-128, 128, (layer.input.channels, layer.filters)), rng.integers(-5000, 5000, layer.filters)
-        )
+        lazy = index < len(kinds)
         layers.append(
             replace(
                 layer,
                 name=f"layer{index}",
                 place=Place.ENGINE,
                 source=Source.LAZY if lazy else Source.DENSE,
-                predictor=predictor if lazy else None,
+                predictor=predictor(kinds[index], layer, rng) if lazy else None,
                 keep=layer.filters // 2 if lazy else None,
                 lanes=None,
             )
@@ -143,9 +183,11 @@ class Testbench:
             self.answers.append(self._answer)
             self._answer = []
 
-    def select(self, changes: Mapping[str, Selection]) -> None:
-        """Drive the registers' values: those named, of the others the design's."""
-        self.control = Control({x.name: changes.get(x.name, x.selection) for x in self.design.lazy_layers})
+    def select(self, changes: Mapping[str, Selection], classes: Sequence[bool] | None = None) -> None:
+        """Drive the registers' values: those named, of the others the design's; `classes` are wanted, or all."""
+        selections = {x.name: changes.get(x.name, x.selection) for x in self.design.lazy_layers}
+        self.control = Control(selections, tuple(classes or Control.reset(self.design.tail).classes))
+        self.dut.classes_i.value = join([int(wanted) for wanted in self.control.classes] or [0], 1)
         values = [self.control.selections.get(x.name, x.selection) for x in self.design.tail]
         self.dut.mode_i.value = join([value.mode.code for value in values], 2)
         self.dut.keep_i.value = join([value.keep for value in values], 16)
@@ -180,7 +222,7 @@ class Testbench:
         """Traces of all layers. (As `golden.run`, which refuses a keep of 0; the engine does not.)"""
         traces, maps = [], frames
         for layer, record in zip(self.design.tail, image.layout(self.design), strict=True):
-            traces.append(golden.step(layer, maps, self.control.selections.get(layer.name), record))
+            traces.append(golden.step(layer, maps, self.control.selections.get(layer.name), record, self.control.classes))
             maps = traces[-1].output
         return traces
 
@@ -225,7 +267,7 @@ async def keep_is_read_per_frame(dut: Any) -> None:
     """From none to all and more than there are; what was set before does not linger."""
     await _start(dut)
     bench = Testbench(dut, 2)
-    first, second = (layer.name for layer in bench.design.lazy_layers)
+    first, second, *_ = (layer.name for layer in bench.design.lazy_layers)
     sweep = [{first: 1, second: 1}, {first: 9, second: 0}, {first: 0}, {}, {first: 500, second: 4}, {second: 3}]
     await bench.sweep([{name: Selection(Mode.TOP, k) for name, k in keep.items()} for keep in sweep])
 
@@ -235,7 +277,7 @@ async def a_threshold_is_read_per_frame(dut: Any) -> None:
     """Lower and higher than all scores, each of the scores that occur, both ends of the register; and other modes."""
     await _start(dut)
     bench = Testbench(dut, 8)
-    first, second = bench.design.lazy_layers
+    first, second, *_ = bench.design.lazy_layers
     frame = bench.frames(2, seed=2)[1:]
     scores = bench.expected(frame)[0].scores
     assert scores is not None
@@ -244,6 +286,24 @@ async def a_threshold_is_read_per_frame(dut: Any) -> None:
     above += [{second.name: Selection(Mode.THRESHOLD, 1, level)} for level in levels[:3]]
     everything = {layer.name: Selection(Mode.ALL) for layer in (first, second)}
     await bench.sweep([*above, everything, {}, above[len(levels) // 2]], frame)
+
+
+@cocotb.test(skip="classes" not in CASES[os.environ.get("PEN_CASE", "wide")][1])
+async def classes_are_read_per_frame(dut: Any) -> None:
+    """None, one, several, all: the union of their paths is computed, or those that most of them share."""
+    await _start(dut)
+    bench = Testbench(dut, 9)
+    known = bench.design.classes
+    union = {layer.name: Selection(Mode.THRESHOLD) for layer in bench.design.lazy_layers}
+    for turn in range(3 * known):
+        wanted = [bool(bench.rng.getrandbits(1)) if turn > 2 else turn == 1 for _ in range(known)]
+        if turn == 2:
+            wanted[bench.rng.randrange(known)] = True
+        bench.select(union if turn % 3 else {}, wanted)
+        frame = bench.frames(1, seed=turn)
+        bench.send(frame)
+        await bench.ended(turn + 1)
+        bench.check(turn, bench.expected(frame), 0)
 
 
 @cocotb.test()

@@ -27,6 +27,7 @@ class Channel:
     first: int
     end: int
     row: int
+    theta: int
 
 
 def layers(channels: int, seed: int = 1) -> tuple[list[Channel], list[Channel]]:
@@ -39,15 +40,17 @@ def layers(channels: int, seed: int = 1) -> tuple[list[Channel], list[Channel]]:
             taps = rng.choice([0, 1, 0x1FF, rng.getrandbits(9)])
             end = byte + taps.bit_count()
             words = (byte // BUS_BYTES, -(-end // BUS_BYTES))
-            rows.append(Channel(rng.getrandbits(6), byte, taps, *words, rng.getrandbits(5)))
+            rows.append(
+                Channel(rng.getrandbits(6), byte, taps, *words, rng.getrandbits(5), rng.choice([0, 1, 2000, 4095]))
+            )
             byte = end
         return rows
 
     return layer(), layer()
 
 
-def parameters(channels: int, gap_words: int) -> dict[str, int]:
-    """Of an instance that holds `layers(channels)`."""
+def parameters(channels: int, gap_words: int, *, boolean: bool = False) -> dict[str, int]:
+    """Of an instance that holds `layers(channels)`; the second one looks at thetas if there are `boolean` ones."""
     widths = {"WordBits": 6, "WeightBits": 8, "RunBits": 7, "TableBits": 5, "MaxTaps": 9}
     return {
         "IndexBits": channels.bit_length(),
@@ -56,14 +59,15 @@ def parameters(channels: int, gap_words: int) -> dict[str, int]:
         "GapWords": gap_words,
         "MaxChannels": channels,
         "TableDepth": 2 * channels,
+        "Boolean": int(boolean),
     }
 
 
-def channel_table(channels: int) -> str:
+def channel_table(channels: int, *, boolean: bool = False) -> str:
     """Contents of its ROM."""
     rows = [c for layer in layers(channels) for c in layer]
-    widths = (6, 8, 9, 7, 7, 5)
-    words = [(c.map, c.weight, c.taps, c.first, c.end, c.row) for c in rows]
+    widths = (6, 8, 9, 7, 7, 5, 12 if boolean else 1)
+    words = [(c.map, c.weight, c.taps, c.first, c.end, c.row, c.theta if boolean else 0) for c in rows]
     return table("channels", [pack(map(field, word, widths)) for word in words]).hexadecimal()
 
 
@@ -82,7 +86,7 @@ class Testbench:
     """One list is built from random strengths while the one before is read and compared."""
 
     def __init__(self, dut: Any, seed: int, event_pause: float = 0.0, predict_pause: float = 0.0) -> None:
-        self.dut, self.channels = dut, parameter("MaxChannels")
+        self.dut, self.channels, self.boolean = dut, parameter("MaxChannels"), bool(parameter("Boolean"))
         self.layers = layers(self.channels)
         self.rng = random.Random(seed)  # noqa: S311 - stimulus
         dut._log.info("stimulus from seed %d", seed)
@@ -115,6 +119,10 @@ class Testbench:
             self.driver.send([{"channel": index, "strength": strength}])
             if strength:
                 present.append(channel)
+            if which and self.boolean:
+                if strength > channel.theta:
+                    self.scoreboard.expect([{"strength": 1, "row": channel.row}])
+            elif strength:
                 self.scoreboard.expect([{"strength": strength, "row": channel.row}])
         return present
 
@@ -122,6 +130,7 @@ class Testbench:
         """Clear, fill and wait; gives the channels of layer `which` that must be in the list."""
         await self._pulse(self.dut.clear_i)
         self.dut.channel_base_i.value = which * self.channels
+        self.dut.boolean_i.value = which and self.boolean
         present = self._offer(which, density)
         await self.driver.wait()
         self.scoreboard.finish()

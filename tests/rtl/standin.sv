@@ -138,6 +138,7 @@ module standin_probed #(
       .mode_o        (),
       .keep_o        (keep),
       .threshold_o   (),
+      .classes_o     (),
       .busy_i        (state_q != Take),
       .errors_i      ('{0: error, default: 1'b0}),
       .frame_done_i  (state_q == End1),
