@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.control import Changes, Control
-from hw.design import BoolArray, Design, IntArray, Layer, Mode
+from hw.design import BoolArray, ClassPredictor, Design, IntArray, Layer, Mode, PathPredictor
 from hw.emit.geometry import Geometry
 from hw.emit.program import Program
 from hw.emit.stage import Stage, head_stages
@@ -52,12 +52,16 @@ class Cause(IntEnum):
 class Masks:
     """What n frames do in each layer of the tail: `present` (n, input channels), `chosen` (n, filters).
 
-    `modes` tells how filters are chosen, which takes its time; that of a layer that is not lazy says nothing.
+    `told` (n, input channels) are the channels that the layer's predictor takes: of paths the active ones, of classes
+    none, and else those that are present; it says nothing for a layer that is not lazy, and neither does its mode in
+    `modes`. Mode and wanted `classes` take their time.
     """
 
     present: tuple[BoolArray, ...]
+    told: tuple[BoolArray, ...]
     chosen: tuple[BoolArray, ...]
     modes: tuple[Mode, ...]
+    classes: tuple[bool, ...]
 
     @classmethod
     def of(cls, design: Design, run: GoldenRun, keep: Changes = None) -> Masks:
@@ -66,8 +70,10 @@ class Masks:
         traces = [run.layer(layer.name) for layer in design.tail]
         return cls(
             tuple(t.strengths > 0 for t in traces),
+            tuple(_told(layer, t.strengths) for layer, t in zip(design.tail, traces, strict=True)),
             tuple(t.chosen for t in traces),
             tuple(control.selections.get(layer.name, layer.selection).mode for layer in design.tail),
+            control.classes,
         )
 
     @property
@@ -77,16 +83,19 @@ class Masks:
 
     def check(self, design: Design) -> None:
         """Raise `ValueError` where the masks are not those of `design`, or contradict one another."""
-        found = {len(self.present), len(self.chosen), len(self.modes)}
+        found = {len(self.present), len(self.told), len(self.chosen), len(self.modes)}
         if found != {len(design.tail)}:
             raise ValueError(
                 f"masks and modes of {', '.join(map(str, sorted(found)))} layers; "
                 f"the tail of '{design.name}' has {len(design.tail)}"
             )
+        if len(self.classes) != design.classes:
+            raise ValueError(f"{len(self.classes)} classes; '{design.name}' has {design.classes}")
         before: BoolArray | None = None
-        for layer, present, chosen in zip(design.tail, self.present, self.chosen, strict=True):
+        for layer, present, told, chosen in zip(design.tail, self.present, self.told, self.chosen, strict=True):
             for what, mask, width in (
                 ("present", present, layer.input.channels),
+                ("told", told, layer.input.channels),
                 ("chosen", chosen, layer.filters),
             ):
                 if mask.shape != (self.frames, width) or mask.dtype != np.bool_:
@@ -101,6 +110,17 @@ class Masks:
             if before is not None and (present & ~before).any():
                 raise ValueError(f"layer '{layer.name}': a channel is present whose filter was not chosen before")
             before = chosen
+
+
+def _told(layer: Layer, strengths: IntArray) -> BoolArray:
+    """The channels (n, input channels) that the predictor of `layer` takes."""
+    match layer.predictor:
+        case PathPredictor(theta=theta):
+            return strengths > theta
+        case ClassPredictor():
+            return np.zeros(strengths.shape, np.bool_)
+        case _:
+            return strengths > 0
 
 
 # -- what comes out ---------------------------------------------------------------------------------------------------
@@ -247,7 +267,7 @@ class _Layer(ctypes.Structure):
         *_integers("channels", "filters", "pinned", "score_words", "offset", "stride"),
         ("walk", _Walk),
         *_pointers("order", "place_channel", "place_first", "place_end", "class_steps"),
-        *_integers("above"),
+        *_integers("above", "rank", "hidden_words", "by_class"),
     )
 
 
@@ -260,12 +280,14 @@ class _Model(ctypes.Structure):
         *_integers("reset_end", "first_in", "stages", "layers"),
         ("stage", ctypes.POINTER(_Stage)),
         ("layer", ctypes.POINTER(_Layer)),
+        *_integers("classes"),
+        *_pointers("wanted"),
     )
 
 
 class _Cycles(ctypes.Structure):
     _fields_ = _pointers(
-        *("present", "chosen", "cycles", "words", "bursts", "causes"),
+        *("present", "told", "chosen", "cycles", "words", "bursts", "causes"),
         *("first_in", "last_in", "begin", "last_out", "stage_busy"),
     )
 
@@ -344,21 +366,25 @@ class CycleModel:
             raise ValueError(f"first_in is {first_in}; accepted: at least {RESET_CYCLES}, the end of the reset")
         n, layers = masks.frames, self.design.tail
         present = [np.ascontiguousarray(mask, np.uint8) for mask in masks.present]
+        told = [np.ascontiguousarray(mask, np.uint8) for mask in masks.told]
         chosen = [np.ascontiguousarray(mask, np.uint8) for mask in masks.chosen]
+        wanted = np.array(masks.classes, np.uint8)
         per_layer = {name: np.zeros((n, len(layers)), np.int64) for name in ("cycles", "words", "bursts")}
         causes = np.zeros((n, len(layers), len(Cause)), np.int64)
         stamps = {name: np.zeros(n, np.int64) for name in ("first_in", "last_in", "begin", "last_out")}
         busy = np.zeros(len(self._stages), np.int64)
         pointers = ctypes.c_void_p * len(layers)
-        rows = [pointers(*(mask.ctypes.data for mask in layer_masks)) for layer_masks in (present, chosen)]
+        rows = [pointers(*(mask.ctypes.data for mask in layer_masks)) for layer_masks in (present, told, chosen)]
         arrays = _Cycles(
             present=ctypes.cast(rows[0], ctypes.c_void_p),
-            chosen=ctypes.cast(rows[1], ctypes.c_void_p),
+            told=ctypes.cast(rows[1], ctypes.c_void_p),
+            chosen=ctypes.cast(rows[2], ctypes.c_void_p),
             causes=causes.ctypes.data,
             stage_busy=busy.ctypes.data,
             **{name: array.ctypes.data for name, array in {**per_layer, **stamps}.items()},
         )
         self._model.first_in = first_in
+        self._model.classes, self._model.wanted = len(wanted), wanted.ctypes.data
         for i, (layer, mode) in enumerate(zip(layers, masks.modes, strict=True)):
             self._model.layer[i].above = layer.lazy and mode is Mode.THRESHOLD
         if threads:
@@ -402,6 +428,7 @@ class CycleModel:
         first = start // record.bus_bytes
         listed = stop > start  # a channel without taps is not even listed
         steps = np.where(layer.kept_taps.any(axis=(1, 2)), walk.steps, 0)
+        tables = program.predictors[program.steps.index(layer)]
         return _Layer(
             channels=layer.input.channels,
             filters=layer.filters,
@@ -415,6 +442,9 @@ class CycleModel:
             place_first=self._table(first),
             place_end=self._table(np.where(listed, -(-stop // record.bus_bytes), first)),
             class_steps=self._table(steps),
+            rank=tables.rank if tables else 0,
+            hidden_words=-(-tables.rank // program.predict_lanes) if tables else 0,
+            by_class=tables.by_class if tables else False,
         )
 
     def _stage(self, stage: Stage) -> _Stage:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hw.control import Changes
+from hw.control import Changes, Control
 from hw.design import Design, Engine, IntArray, Lanes, Mode, Selection
 from hw.emit import emit
 from sim import golden
@@ -92,7 +92,8 @@ def test_any_memory_and_any_selection(data: st.DataObject) -> None:
         )
         for layer in design.lazy_layers
     }
-    compare(design, library, image, frames, memory, keep)
+    wanted = data.draw(st.sets(st.integers(0, design.classes - 1)), label="classes") if design.classes else None
+    compare(design, library, image, frames, memory, Control.of(design, keep, wanted))
 
 
 @pytest.mark.full
@@ -134,7 +135,8 @@ def test_frames_alone_do_not_depend_on_threads_or_neighbours() -> None:
     design = digits_like(7)
     model, seen = CycleModel(design), masks(design, random_frames(design, 9, 5))
     one, three = model.alone(seen), model.alone(seen, threads=3)
-    single = Masks(tuple(x[4:5] for x in seen.present), tuple(x[4:5] for x in seen.chosen), seen.modes)
+    frame = {what: tuple(mask[4:5] for mask in getattr(seen, what)) for what in ("present", "told", "chosen")}
+    single = replace(seen, **frame)
     for layer in one.layers:
         assert np.array_equal(layer.cycles, three.layer(layer.name).cycles)
         assert np.array_equal(layer.causes, three.layer(layer.name).causes)

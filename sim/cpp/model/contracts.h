@@ -49,6 +49,11 @@ constexpr int64_t kPredictStartIdle = 3;
 constexpr int64_t kPredictEvent = 4;
 constexpr int64_t kPredictIdle = 3;
 constexpr int64_t kPredictIdleLeast = 5;
+// pen_classes: from the start to the first class
+constexpr int64_t kStartToClass = 1;
+// pen_hidden: from the start, or from a value taken, to the read of a word of sums at least; from there to its first event
+constexpr int64_t kStartToHidden = 1;
+constexpr int64_t kReadToHidden = 4;
 // pen_select: of one digit, beside a cycle per word; of a word, up to its first filter
 constexpr int64_t kSelectDigit = 3;
 constexpr int64_t kSelectWord = 3;

@@ -29,7 +29,7 @@ struct PenLayer {
     PenWalk walk;
     const int32_t *order, *place_channel, *place_first, *place_end;
     const int32_t* class_steps;  // (classes, channels)
-    int64_t above;
+    int64_t above, rank, hidden_words, by_class;
 };
 
 struct PenModel {
@@ -43,11 +43,13 @@ struct PenModel {
     int64_t stages, layers;
     const PenStage* stage;
     const PenLayer* layer;
+    int64_t classes;
+    const uint8_t* wanted;  // (classes,)
 };
 
 // Arrays of one run of n frames over the tail's layers.
 struct PenCycles {
-    const uint8_t *const *present, *const *chosen;  // per layer: (n, channels), (n, filters)
+    const uint8_t *const *present, *const *told, *const *chosen;  // per layer: (n, channels) twice, (n, filters)
     int64_t *cycles, *words, *bursts;               // (n, layers)
     int64_t* causes;                                // (n, layers, causes)
     int64_t *first_in, *last_in, *begin, *last_out; // (n,)
@@ -64,8 +66,9 @@ pen::Walk walk_of(const PenWalk& walk) {
 class Pipeline {
 public:
     Pipeline(const PenModel& model, const PenCycles& arrays, int64_t first_frame)
-        : model_(model), arrays_(arrays), first_frame_(first_frame), engine_(shape(model), layers(model), memory(model)),
-          results_(static_cast<size_t>(model.layers)), present_(results_.size()), chosen_(results_.size()) {
+        : model_(model), arrays_(arrays), first_frame_(first_frame), engine_(shape(model), layers(model), {model.wanted, model.wanted + model.classes}, memory(model)),
+          results_(static_cast<size_t>(model.layers)), present_(results_.size()), told_(results_.size()),
+          chosen_(results_.size()) {
         tail_ = std::make_unique<pen::TailIn>(model.in_channels, model.in_words,
                                               [this](int64_t frame, int64_t valid) { return run(first_frame_ + frame, valid); });
         pen::Rows* next = tail_.get();
@@ -96,7 +99,8 @@ private:
         std::vector<pen::LayerShape> shapes;
         for (int64_t n = 0; n < model.layers; ++n) {
             const PenLayer& l = model.layer[n];
-            shapes.push_back({l.channels, l.filters, l.pinned, l.score_words, l.walk.classes, static_cast<uint64_t>(l.offset),
+            shapes.push_back({l.channels, l.filters, l.pinned, l.score_words, l.rank, l.hidden_words, l.by_class != 0,
+                              l.walk.classes, static_cast<uint64_t>(l.offset),
                               l.stride, l.order, l.place_channel, l.place_first, l.place_end, l.class_steps, walk_of(l.walk),
                               l.above != 0});
         }
@@ -107,10 +111,11 @@ private:
     int64_t run(int64_t frame, int64_t valid) {
         for (size_t n = 0; n < results_.size(); ++n) {
             present_[n] = arrays_.present[n] + frame * model_.layer[n].channels;
+            told_[n] = arrays_.told[n] + frame * model_.layer[n].channels;
             chosen_[n] = arrays_.chosen[n] + frame * model_.layer[n].filters;
         }
         int64_t before = 0;
-        const int64_t end = engine_.frame(valid, present_.data(), chosen_.data(), results_.data(), before, arrays_.last_out[frame]);
+        const int64_t end = engine_.frame(valid, present_.data(), told_.data(), chosen_.data(), results_.data(), before, arrays_.last_out[frame]);
         arrays_.begin[frame] = before;
         for (size_t n = 0; n < results_.size(); ++n) {
             const size_t at = static_cast<size_t>(frame) * results_.size() + n;
@@ -128,7 +133,7 @@ private:
     int64_t first_frame_;
     pen::Engine engine_;
     std::vector<pen::LayerResult> results_;
-    std::vector<const uint8_t*> present_, chosen_;
+    std::vector<const uint8_t*> present_, told_, chosen_;
     std::unique_ptr<pen::TailIn> tail_;
     std::vector<std::unique_ptr<pen::Stage>> stages_;  // the last one first
     std::unique_ptr<pen::PixelIn> source_;

@@ -26,6 +26,8 @@ namespace pen {
 struct LayerShape {
     int64_t channels, filters, pinned;
     int64_t score_words;    // 0: not lazy
+    int64_t rank, hidden_words;  // values of a low-rank predictor, 0 of others, and the words of their sums
+    bool by_class;          // its events are classes, not channels
     int64_t classes;        // of windows
     uint64_t offset;        // of its records, from the image's base, in bytes
     int64_t stride;         // of its records, in bytes
@@ -58,14 +60,19 @@ class Events {
 public:
     explicit Events(int64_t lanes) : free_(contract::queue_room(lanes)) {}
 
-    // The next layer's list is begun in cycle `build`; its scores have `score_words` words, 0 if it is not lazy.
-    void begin(int64_t build, int64_t score_words) {
-        score_words_ = score_words;
+    // The list of layer `next` is begun in cycle `build`, and with it its scores; of classes `wanted` tells which count.
+    void begin(int64_t build, const LayerShape& next, const std::vector<uint8_t>& wanted) {
+        const int64_t words = next.score_words + next.hidden_words;  // of sums
+        lazy_ = next.score_words > 0;
+        event_words_ = next.rank ? next.hidden_words : next.score_words;
         entered_.clear();
         taken_.clear();
         earliest_ = build + 1;
-        predict_ready_ = score_words ? build + score_words + contract::kPredictStart : kLongAgo;
-        predict_idle_ = score_words ? build + score_words + contract::kPredictStartIdle : kLongAgo;
+        predict_ready_ = lazy_ ? build + words + contract::kPredictStart : kLongAgo;
+        predict_idle_ = lazy_ ? build + words + contract::kPredictStartIdle : kLongAgo;
+        if (!next.by_class) return;
+        int64_t cycle = build + contract::kStartToClass;
+        for (const uint8_t one : wanted) cycle = (one ? predict(cycle) : cycle) + 1;
     }
 
     // First cycle from `cycle` on in which the queue lets a channel's strength come.
@@ -80,15 +87,10 @@ public:
         }
     }
 
-    // A strength enters the queue in cycle `cycle`.
-    void enter(int64_t cycle, bool present) {
+    // A strength enters the queue in cycle `cycle`; the predictor is told of it or not.
+    void enter(int64_t cycle, bool told) {
         const int64_t looked_up = std::max(cycle + contract::kFifo, earliest_) + contract::kEventLookup;
-        int64_t taken = looked_up;
-        if (present && score_words_ > 0) {
-            taken = std::max(taken, predict_ready_);
-            predict_ready_ = taken + std::max(score_words_, contract::kPredictEvent);
-            predict_idle_ = taken + std::max(score_words_ + contract::kPredictIdle, contract::kPredictIdleLeast);
-        }
+        const int64_t taken = told && lazy_ ? predict(looked_up) : looked_up;
         entered_.push_back(cycle);
         taken_.push_back(taken);
         earliest_ = taken + 1;
@@ -99,26 +101,36 @@ public:
     int64_t predict_idle() const { return predict_idle_; }
 
 private:
+    // The predictor takes an event that is offered from cycle `cycle` on.
+    int64_t predict(int64_t cycle) {
+        const int64_t taken = std::max(cycle, predict_ready_);
+        predict_ready_ = taken + std::max(event_words_, contract::kPredictEvent);
+        predict_idle_ = taken + std::max(event_words_ + contract::kPredictIdle, contract::kPredictIdleLeast);
+        return taken;
+    }
+
     int64_t free_;
-    int64_t score_words_ = 0;
+    bool lazy_ = false;
+    int64_t event_words_ = 0;
     int64_t earliest_ = 0, predict_ready_ = kLongAgo, predict_idle_ = kLongAgo;
     std::vector<int64_t> entered_, taken_;
 };
 
 class Engine {
 public:
-    Engine(const EngineShape& shape, std::vector<LayerShape> layers, const MemoryTiming& memory)
-        : shape_(shape), layers_(std::move(layers)), port_(shape.port, memory), events_(shape.lanes), drain_(shape.pixels) {}
+    Engine(const EngineShape& shape, std::vector<LayerShape> layers, std::vector<uint8_t> wanted, const MemoryTiming& memory)
+        : shape_(shape), layers_(std::move(layers)), wanted_(std::move(wanted)), port_(shape.port, memory), events_(shape.lanes), drain_(shape.pixels) {}
 
-    // A frame whose input is valid from cycle `valid` on: the end of every layer. `present` and `chosen` are masks of the
-    // layers' input channels and filters. Returns the cycle from which the input's buffer is free.
-    int64_t frame(int64_t valid, const uint8_t* const* present, const uint8_t* const* chosen, LayerResult* results,
-                  int64_t& begin, int64_t& last_out) {
+    // A frame whose input is valid from cycle `valid` on: the end of every layer. `present`, `told` and `chosen` are masks
+    // of the layers' input channels, of those that their predictors take, and of their filters. Returns the cycle from
+    // which the input's buffer is free.
+    int64_t frame(int64_t valid, const uint8_t* const* present, const uint8_t* const* told, const uint8_t* const* chosen,
+                  LayerResult* results, int64_t& begin, int64_t& last_out) {
         begin = std::max(valid, idle_);
-        int64_t start = replay(begin, present[0], results[0]);
+        int64_t start = replay(begin, told[0], results[0]);
         for (size_t n = 0; n < layers_.size(); ++n) {
             const bool last = n + 1 == layers_.size();
-            layer(layers_[n], last ? nullptr : &layers_[n + 1], present[n], chosen[n], last ? nullptr : present[n + 1], start,
+            layer(layers_[n], last ? nullptr : &layers_[n + 1], present[n], chosen[n], last ? nullptr : told[n + 1], start,
                   results[n]);
             start = results[n].end + contract::kEndToStart;
             if (!last) results[n + 1].causes[kStart] = contract::kEndToStart;
@@ -134,15 +146,15 @@ private:
     };
 
     // Strengths of the input, one per cycle, into the first layer's list and scores; the first layer's start.
-    int64_t replay(int64_t begin, const uint8_t* present, LayerResult& result) {
+    int64_t replay(int64_t begin, const uint8_t* told, LayerResult& result) {
         const LayerShape& first = layers_[0];
         result = LayerResult{};
-        events_.begin(begin + contract::kFrameToBuild, first.score_words);
+        events_.begin(begin + contract::kFrameToBuild, first, wanted_);
         int64_t cycle = begin + contract::kFrameToReplay;
         for (int64_t channel = 0; channel < first.channels; ++channel) {
             if (channel > 0) ++cycle;
             cycle = events_.room(cycle);
-            events_.enter(cycle + contract::kReplayToEvent, present[channel]);
+            events_.enter(cycle + contract::kReplayToEvent, told[channel]);
         }
         const int64_t settled = cycle + contract::kSettle;
         const int64_t end = std::max({settled, events_.empty(), events_.predict_idle()});
@@ -153,7 +165,7 @@ private:
     }
 
     void layer(const LayerShape& shape, const LayerShape* next, const uint8_t* present, const uint8_t* chosen,
-               const uint8_t* next_present, int64_t start, LayerResult& result) {
+               const uint8_t* next_told, int64_t start, LayerResult& result) {
         if (&shape != &layers_[0]) {
             const int64_t kept = result.causes[kStart];
             result = LayerResult{};
@@ -162,7 +174,7 @@ private:
         port_.begin_layer();
         const int64_t selected = choose(shape, chosen, start);
         const int64_t build = std::max(start + contract::kStartToBuild, selected);
-        if (next) events_.begin(build, next->score_words);
+        if (next) events_.begin(build, *next, wanted_);
         list(shape, present);
 
         // ---- Groups --------------------------------------------------------------------------------------------------
@@ -190,7 +202,7 @@ private:
                 if (own_last >= port_.known()) port_.flush();
                 valid = std::max(valid, port_.last_word(own_last) + contract::kDataToGroup);
             }
-            compute(shape, group, valid, next ? next_present : nullptr, step, result);
+            compute(shape, group, valid, next ? next_told : nullptr, step, result);
             settled = group.done + contract::kSettle;
             if (g + 1 == groups_.size()) {
                 last_beat_ = group.done;
@@ -235,7 +247,7 @@ private:
         listed_ = in_order > 0 ? offered_.back() : start;  // from the cycle after the last one's entry on
         if (shape.above ? in_order == shape.filters : in_order == count) return start;
 
-        int64_t cycle = start + contract::kStartToSelect;
+        int64_t cycle = scored(shape, start) + contract::kStartToSelect;
         if (!shape.above) cycle += shape_.score_digits * (shape.score_words + contract::kSelectDigit);
         const auto pinned = static_cast<size_t>(shape.pinned);
         barred_.assign(static_cast<size_t>(shape.filters), 0);
@@ -253,6 +265,18 @@ private:
                 any = true;
             }
             if (!any) ++cycle;
+        }
+        return cycle;
+    }
+
+    // The cycle in which the scores of a layer that starts in cycle `start` are complete: then, but for hidden values.
+    int64_t scored(const LayerShape& shape, int64_t start) const {
+        int64_t cycle = start;
+        for (int64_t at = 0; at < shape.rank; at += shape_.predictor_lanes) {
+            const int64_t events = std::min(shape_.predictor_lanes, shape.rank - at);
+            cycle = std::max(cycle, start + contract::kStartToHidden) + contract::kReadToHidden;
+            cycle += (events - 1) * std::max(shape.score_words, contract::kPredictEvent);
+            cycle += std::max(shape.score_words + contract::kPredictIdle, contract::kPredictIdleLeast);
         }
         return cycle;
     }
@@ -322,7 +346,7 @@ private:
         group.last_command = static_cast<size_t>(commands_) - 1;
     }
 
-    void compute(const LayerShape& shape, Group& group, int64_t valid, const uint8_t* next_present, int64_t& step,
+    void compute(const LayerShape& shape, Group& group, int64_t valid, const uint8_t* next_told, int64_t& step,
                  LayerResult& result) {
         const Walk& walk = shape.walk;
         const int64_t* filters = filters_.data() + group.first;
@@ -343,11 +367,11 @@ private:
             const int64_t last_word = walk.first_word[walk.windows] - 1;
             held_ = 0;
             drain_.pass(step, walk.word_lane + first, words, group.size, [&](int64_t word, int64_t beat, int64_t cycle) {
-                if (!next_present) return group.done = cycle;
+                if (!next_told) return group.done = cycle;
                 const int64_t sent = events_.room(cycle);
                 held_ += sent - cycle;
                 if (first + word == last_word) {
-                    events_.enter(sent + contract::kBeatToEvent, next_present[filters[beat]]);
+                    events_.enter(sent + contract::kBeatToEvent, next_told[filters[beat]]);
                     group.done = sent;
                 }
                 return sent;
@@ -369,6 +393,7 @@ private:
 
     EngineShape shape_;
     std::vector<LayerShape> layers_;
+    std::vector<uint8_t> wanted_;  // classes
     Port port_;
     Events events_;
     Drain drain_;
