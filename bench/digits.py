@@ -23,7 +23,7 @@ from rich.console import Console
 from bench.table import Report, parser, timed
 from flow import recipe
 from flow.compare import differences
-from flow.convert import Plan, convert, keep_share
+from flow.convert import Plan, convert, keep_share, software
 from flow.steps import IMAGE, MODEL, PREDICTORS, RTL, Flow, TrainedAccuracy, all_filters, share
 from flow.workspace import Workspace, digest
 from hw.design import IntArray
@@ -61,9 +61,7 @@ class Digits:
     def brevitas(self, percent: int) -> lazy.LazyRun:
         """The torch witness."""
         layers = {
-            layer.name: lazy.LazyLayer(
-                layer.predictor.weights, layer.predictor.bias, self.keep(percent)[layer.name], layer.pinned
-            )
+            layer.name: lazy.LazyLayer(software(layer.predictor), self.keep(percent)[layer.name], layer.pinned)
             for layer in self.flow.design.lazy_layers
             if layer.predictor is not None
         }

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from bench.table import Report, parser
 from flow import lazy, recipe
-from flow.convert import integer_frames, keep_share
+from flow.convert import integer_frames, keep_share, software
 from flow.lazy import Point
 from flow.network import channels_last
 from flow.steps import ACCURACY, Flow, TrainedAccuracy
 from flow.workspace import Workspace
-from hw.design import Design, LinearPredictor
+from hw.design import Design
 from hw.image import layout
 from quant import lazy as witness
 from quant.sliced import SlicedNetwork
@@ -95,11 +95,9 @@ def cpu_seconds(flow: Flow) -> dict[float, float]:
 def lazy_layers(design: Design, share: float) -> dict[str, witness.LazyLayer]:
     """How the lazy layers choose, for the witnesses in torch."""
     return {
-        layer.name: witness.LazyLayer(
-            layer.predictor.weights, layer.predictor.bias, keep_share(design, share)[layer.name], layer.pinned
-        )
+        layer.name: witness.LazyLayer(software(layer.predictor), keep_share(design, share)[layer.name], layer.pinned)
         for layer in design.lazy_layers
-        if isinstance(layer.predictor, LinearPredictor)
+        if layer.predictor is not None
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,14 @@ from onnx import ModelProto
 
 from flow.recipe import LayerSection, Recipe
 from hw import qonnx
-from hw.design import Design, DesignError, IntArray, LinearPredictor, Source
+from hw.design import Design, DesignError, IntArray, Mode, Predictor, Source
 from hw.frames import quantise_input
-from hw.options import Taps, kept_filters
+from hw.options import KINDS, Taps, kept_filters
 from sim import golden
 from sw import predictors
 from sw.data import FloatArray
+from sw.paths.hardware import Calibration, derive
+from sw.paths.path import best
 
 DEFAULT_KEEP = 0.5  # share of filters that lazy layers compute where a recipe names no layers
 FIT_SHARES = (0.25, 0.5, 0.75, 1.0)  # of filters in the lazy layers before the one whose predictor is fitted
@@ -43,18 +44,31 @@ class Plan:
         return Plan({layer.name: section for layer in dense.tail[:-1]})
 
 
+@dataclass(frozen=True)
+class Selected:
+    """What calibration frames say about the choice of filters: those `pinned`, and `thresholds`, by layer name."""
+
+    pinned: dict[str, list[int]]
+    thresholds: dict[str, int]
+
+    def options(self, layer: str, *, lazy: bool) -> dict[str, object]:
+        """The backend's options for `layer`."""
+        options: dict[str, object] = {"Pinned": self.pinned[layer]} if self.pinned.get(layer) else {}
+        return options | ({"Threshold": self.thresholds[layer]} if lazy and layer in self.thresholds else {})
+
+
 def convert(
     model: ModelProto,
     recipe: Recipe,
     output: Path,
     layers: dict[str, LayerSection] | None = None,
     predictor_file: Path | None = None,
-    pinned: Mapping[str, list[int]] | None = None,
+    selected: Selected | None = None,
 ) -> Any:
     """The `ModelGraph` of `model`, which has a `Design` in `.penstock.design`; `output` is where `write()` writes.
 
     `layers` (by default the recipe's) says where layers go; without `predictor_file` lazy ones are converted as dense.
-    `pinned` are the filters of which the recipe says the number only.
+    `selected` are pinned filters, of which the recipe says the number only, and thresholds.
     `DesignError` names the layer that cannot be built.
     """
     layers = (recipe.layers or {}) if layers is None else layers
@@ -73,8 +87,8 @@ def convert(
             "JoinWords": engine.join_words,
         },
         "LayerName": {
-            name: _options(layers.get(name, LayerSection()), predictor_file, recipe.prune is not None)
-            | ({"Pinned": pinned[name]} if pinned and pinned.get(name) else {})
+            name: _options(layers.get(name, LayerSection()), predictor_file, recipe.prune is not None, recipe.mode)
+            | (selected.options(name, lazy=layers.get(name, LayerSection()).weights is Source.LAZY) if selected else {})
             for name in dict.fromkeys([*layers, *weighted(model)])
         },
     }
@@ -86,7 +100,7 @@ def weighted(model: ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type in ("Conv", "MatMul")]
 
 
-def _options(layer: LayerSection, predictor_file: Path | None, pruned: bool) -> dict[str, object]:
+def _options(layer: LayerSection, predictor_file: Path | None, pruned: bool, mode: Mode) -> dict[str, object]:
     """One layer's section in the backend's words; what pruning has emptied is no tap."""
     options: dict[str, object] = {}
     taps = layer.taps or (Taps.NONZERO if pruned else None)
@@ -102,52 +116,108 @@ def _options(layer: LayerSection, predictor_file: Path | None, pruned: bool) -> 
         if predictor_file is None:
             options["Weights"] = str(Source.DENSE)
         else:
-            options |= {"Keep": layer.keep, "Predictor": str(predictor_file)}
+            options |= {"Keep": layer.keep, "Select": str(mode), "Predictor": str(predictor_file)}
     return options
 
 
-def fit_predictors(dense: Design, plan: Plan, frames: IntArray) -> dict[str, predictors.LinearPredictor]:
-    """A linear predictor for each lazy layer, fitted on what the golden model shows for integer `frames` (n, c, h, w).
+@dataclass(frozen=True)
+class Fitting:
+    """How predictors are fitted, and on what: integer `frames` (n, c, h, w), and `labels` (n,) where there are some."""
+
+    recipe: Recipe
+    frames: IntArray
+    labels: IntArray | None = None
+
+    def fit(
+        self, share: float, strengths: IntArray, targets: IntArray, labels: IntArray | None
+    ) -> predictors.Predictor:
+        """A predictor of the recipe's kind for `targets` (n, filters); of paths and classes, a `share` is wanted."""
+        section = self.recipe.predictor
+        match section.kind:
+            case "low_rank":
+                return predictors.fit_low_rank(strengths, targets, min(section.rank, targets.shape[1]))
+            case "paths":
+                settings = Calibration(share=share, always=0)
+                masks = np.ones((1, targets.shape[1]), np.bool_)  # of classes, on which votes of frames do not depend
+                paths = derive("", masks, strengths.astype(np.float64), targets.astype(np.float64), settings)
+                return predictors.PathPredictor(paths.matrix, np.floor(paths.theta).astype(np.int64), paths.tau)
+            case "classes":
+                assert labels is not None
+                means = [targets[labels == label].mean(axis=0) for label in np.unique(labels)]
+                return predictors.ClassPredictor(best(np.array(means, np.float64), share))
+            case _:
+                return predictors.fit(strengths, targets)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Predictors of lazy layers, and the thresholds that take the share of the recipe on average, by layer name."""
+
+    predictors: dict[str, predictors.Predictor]
+    thresholds: dict[str, int]
+
+
+def fit_predictors(dense: Design, plan: Plan, fitting: Fitting) -> Fitted:
+    """A predictor for each lazy layer, fitted on what the golden model shows for the frames.
 
     In program order, so that each layer is fitted on the strengths that it will see: those of layers before it that
-    are lazy already, at several k, because k changes at run time. Targets are the activation strengths of the layer's
-    output when all of its filters are computed.
+    are lazy already, at several k, because k changes at run time, or as their thresholds leave them. Targets are the
+    activation strengths of the layer's output when all of its filters are computed.
     """
-    fitted: dict[str, predictors.LinearPredictor] = {}
-    shares: tuple[float, ...] = (1.0,)
-    maps = [frames]  # what the next layer reads, at each share
+    fitted = Fitted({}, {})
+    shares = FIT_SHARES if fitting.recipe.mode is Mode.TOP else (1.0,)
+    maps = [fitting.frames]  # what the next layer reads, at each share
     for layer in dense.layers:
         if layer.name not in plan.lazy:
             maps = [golden.layer(layer, each).output for each in maps]
             continue
         full = [golden.layer(layer, each) for each in maps]
-        fitted[layer.name] = predictors.fit(
-            np.concatenate([trace.strengths for trace in full]),
-            np.concatenate([golden.strength(trace.output) for trace in full]),
-        )
-        shares, full = FIT_SHARES, full * (len(FIT_SHARES) // len(full))  # until here all shares read the same map
+        keep = kept_filters(layer.name, plan.lazy[layer.name].keep, layer.filters)
+        strengths = np.concatenate([trace.strengths for trace in full])
+        labels = None if fitting.labels is None else np.tile(fitting.labels, len(full))
+        targets = np.concatenate([golden.strength(trace.output) for trace in full])
+        predictor = fitting.fit(keep / layer.filters, strengths, targets, labels)
+        fitted.predictors[layer.name] = predictor
+        counting = isinstance(predictor, predictors.PathPredictor | predictors.ClassPredictor)
+        scores = predictor.scores(strengths)
+        level = 0 if counting else predictors.threshold(scores, keep / layer.filters)
+        fitted.thresholds[layer.name] = level
+        full = full * (len(shares) // len(full))  # until here all shares read the same map
         maps = []
         for trace, share in zip(full, shares, strict=True):
-            keep = kept_filters(layer.name, share, layer.filters)
-            chosen = predictors.top(fitted[layer.name].scores(trace.strengths), keep)
+            scores = predictor.scores(trace.strengths)
+            chosen = predictors.top(scores, kept_filters(layer.name, share, layer.filters))
+            if fitting.recipe.mode is Mode.THRESHOLD:
+                chosen = scores > level
             maps.append(np.where(chosen[:, :, None, None], trace.output, 0))
     return fitted
 
 
-def with_predictors(dense: Design, plan: Plan, fitted: Mapping[str, predictors.LinearPredictor]) -> Design:
+def with_predictors(dense: Design, recipe: Recipe, plan: Plan, fitted: Fitted) -> Design:
     """`dense` with the layers lazy for which a predictor is fitted."""
     tail = (
         replace(
             layer,
             source=Source.LAZY,
-            predictor=LinearPredictor(fitted[layer.name].weights, fitted[layer.name].bias),
+            predictor=HARDWARE[type(fitted.predictors[layer.name]).__name__](**vars(fitted.predictors[layer.name])),
             keep=kept_filters(layer.name, plan.lazy[layer.name].keep, layer.filters),
+            mode=recipe.mode,
+            threshold=fitted.thresholds[layer.name],
         )
-        if layer.name in fitted
+        if layer.name in fitted.predictors
         else layer
         for layer in dense.tail
     )
     return replace(dense, tail=tuple(tail))
+
+
+HARDWARE = {kind.__name__: kind for kind in KINDS}
+"""The kinds of `hw.design`, by the name that they share with those of `sw.predictors`."""
+
+
+def software(predictor: Predictor) -> predictors.Predictor:
+    """The same predictor as `sw` knows it."""
+    return predictors.KINDS[type(predictor).__name__](**vars(predictor))
 
 
 def most_chosen(design: Design, plan: Plan, frames: IntArray) -> dict[str, list[int]]:

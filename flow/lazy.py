@@ -173,5 +173,5 @@ def mean_strengths(design: Design, frames: IntArray) -> dict[str, IntArray]:
 
 
 def predictor_macs(design: Design) -> int:
-    """Multiplications per frame of all linear predictors."""
-    return sum(layer.predictor.weights.size for layer in design.lazy_layers if layer.predictor is not None)
+    """Multiplications per frame of all predictors."""
+    return sum(layer.predictor.macs for layer in design.lazy_layers if layer.predictor is not None)

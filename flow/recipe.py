@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FilePath, ValidationError, mo
 from pydantic_core import ErrorDetails
 
 from flow.errors import UserError
-from hw.design import Place, Source
+from hw.design import Mode, Place, Source
 from hw.options import Taps
 
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
@@ -164,12 +164,17 @@ class LayerSection(Section):
 
 
 class PredictorSection(Section):
-    """How lazy layers predict: `linear` is an int8 matrix on activation strengths, fitted by ridge regression.
+    """How lazy layers predict, fitted on at most `frames` calibration frames.
 
-    `frames`: how many calibration frames are used at most.
+    `kind`: `linear` is an int8 matrix on activation strengths, `low_rank` two thin ones with `rank` values between,
+    `paths` a Boolean one on which channels are activated, `classes` masks of the classes that are wanted. `select` says
+    how filters are taken after reset: the best ones (`top`), or those above a `threshold` that leaves as many on
+    average; if nothing is said, `threshold` for paths and classes, else `top`.
     """
 
-    kind: Literal["linear"] = "linear"
+    kind: Literal["linear", "low_rank", "paths", "classes"] = "linear"
+    rank: PositiveInt = 8
+    select: Mode | None = None
     frames: Annotated[int, Field(ge=2, strict=True)] = 4096
 
 
@@ -242,6 +247,12 @@ class Recipe(Section):
     verify: VerifySection = VerifySection()
     paths: PathsSection = PathsSection()
 
+    @property
+    def mode(self) -> Mode:
+        """How lazy layers select filters after reset."""
+        counting = self.predictor.kind in ("paths", "classes")
+        return self.predictor.select or (Mode.THRESHOLD if counting else Mode.TOP)
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         given = [key for key in ("data", "model", "onnx") if getattr(self, key) is not None]
@@ -252,6 +263,11 @@ class Recipe(Section):
             )
         if self.prune is not None and self.model is not None and self.model.checkpoint is not None:
             raise ValueError("[prune] with model.checkpoint; accepted: one of them")
+        if self.predictor.kind == "classes" and self.onnx is not None:
+            raise ValueError(
+                "predictor.kind is 'classes' with [onnx], whose inputs have no labels; "
+                "accepted: linear, low_rank, paths"
+            )
         if self.prune is not None and self.onnx is not None:
             raise ValueError("[prune] with [onnx]; accepted: [prune] with [data] and [model], which it needs to train")
         return self

@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,16 @@ import sw.models
 import sw.train
 from flow import figures
 from flow.compare import differences
-from flow.convert import Plan, convert, fit_predictors, integer_frames, most_chosen, with_predictors
+from flow.convert import (
+    Fitting,
+    Plan,
+    Selected,
+    convert,
+    fit_predictors,
+    integer_frames,
+    most_chosen,
+    with_predictors,
+)
 from flow.errors import UserError, VerificationError
 from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
 from flow.recipe import FitSection, PruneSection, Recipe, Section, lazy_layers
@@ -55,7 +64,7 @@ from sw.pruning.masks import Pruned, Unit, shrink
 
 FLOAT, PRUNED, QUANTISED = "float.pt", "pruned.pt", "quantised.pt"
 MODEL, FRAMES, ACCURACY = "model.onnx", "frames.npz", "accuracy.json"
-PREDICTORS, PINNED = "predictors.npz", "pinned.json"
+PREDICTORS, SELECTED = "predictors.npz", "selected.json"
 RTL, IMAGE, MANIFEST, VECTORS = "rtl", "weights.bin", "manifest.json", "vectors.npz"
 FIGURES, SIMULATION = "figures.json", "simulation"
 
@@ -168,8 +177,8 @@ class Flow:
         """hls4ml's `ModelGraph` with the fitted predictors."""
         model = onnx.load(self.path(MODEL))
         plan = Plan.of(self.recipe, convert(model, self.recipe, self.workspace.folder).penstock.design)
-        pinned = json.loads(self.path(PINNED).read_text())
-        return convert(model, self.recipe, self.workspace.folder, plan.layers, self.path(PREDICTORS), pinned)
+        selected = Selected(**json.loads(self.path(SELECTED).read_text()))
+        return convert(model, self.recipe, self.workspace.folder, plan.layers, self.path(PREDICTORS), selected)
 
     @property
     def design(self) -> Design:
@@ -401,10 +410,11 @@ def predict(flow: Flow, aside: Path) -> None:
     dense = graph.penstock.design
     frames = integer_frames(graph, flow.frames.calibration[: flow.recipe.predictor.frames])
     plan = Plan.of(flow.recipe, dense)
-    fitted = fit_predictors(dense, plan, frames)
-    predictors.save(aside / PREDICTORS, fitted)
-    pinned = most_chosen(with_predictors(dense, plan, fitted), plan, frames)
-    (aside / PINNED).write_text(json.dumps(pinned) + "\n")
+    labels = None if flow.recipe.data is None else flow.data.train_y[: len(frames)].astype(np.int64)
+    fitted = fit_predictors(dense, plan, Fitting(flow.recipe, frames, labels))
+    predictors.save(aside / PREDICTORS, fitted.predictors)
+    pinned = most_chosen(with_predictors(dense, flow.recipe, plan, fitted), plan, frames)
+    (aside / SELECTED).write_text(json.dumps(asdict(Selected(pinned, fitted.thresholds))) + "\n")
 
 
 def emit(flow: Flow, aside: Path) -> None:
@@ -557,12 +567,12 @@ INPUTS = {
         _NETWORK, ("seed", "data", "model", "prune", "predictor", "verify"), (PRUNED, QUANTISED), (MODEL, FRAMES)
     ),
     "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
-    "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS, PINNED)),
-    "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS, PINNED), (RTL, IMAGE, MANIFEST, VECTORS)),
+    "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS, SELECTED)),
+    "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS, SELECTED), (RTL, IMAGE, MANIFEST, VECTORS)),
     "measure": Inputs(
         (*_HARDWARE, "flow.compare", "flow.figures"),
         (*_ACCELERATOR, "memory", "verify"),
-        (MODEL, FRAMES, PREDICTORS, PINNED, ACCURACY, RTL, IMAGE),
+        (MODEL, FRAMES, PREDICTORS, SELECTED, ACCURACY, RTL, IMAGE),
         (FIGURES,),
     ),
 }

@@ -15,6 +15,7 @@ import numpy as np
 
 from hw.design import (
     ACCUMULATOR_LIMIT,
+    ClassPredictor,
     Conv,
     Dense,
     Design,
@@ -23,9 +24,11 @@ from hw.design import (
     IntFormat,
     Lanes,
     Layer,
-    LinearPredictor,
     MapShape,
+    Mode,
+    PathPredictor,
     Place,
+    Predictor,
     Source,
 )
 from hw.frames import Layout, frame_shape
@@ -468,6 +471,7 @@ def _layer(stage: Stage, place: Place, *, last: bool) -> Layer:
     if place is Place.ENGINE:
         lazy = given.weights is Source.LAZY or (given.weights is None and given.predictor is not None)
         source = Source.LAZY if lazy else Source.DENSE
+    predictor = _predictor(stage, source)
     common = {
         "name": stage.name,
         "input": stage.input,
@@ -480,8 +484,10 @@ def _layer(stage: Stage, place: Place, *, last: bool) -> Layer:
         "shift": shift,
         "place": place,
         "source": source,
-        "predictor": _predictor(stage, source),
+        "predictor": predictor,
         "keep": kept_filters(stage.name, given.keep, stage.filters) if source is Source.LAZY else None,
+        "mode": _mode(given, predictor) if source is Source.LAZY else Mode.TOP,
+        "threshold": given.threshold or 0,
         "lanes": _lanes(stage, place),
         "pinned": given.pinned or (),
     }
@@ -495,7 +501,15 @@ def _layer(stage: Stage, place: Place, *, last: bool) -> Layer:
     return layer
 
 
-def _predictor(stage: Stage, source: Source) -> LinearPredictor | None:
+def _mode(given: LayerOptions, predictor: Predictor | None) -> Mode:
+    """How a lazy layer selects after reset."""
+    if given.select is not None:
+        return given.select
+    counting = isinstance(predictor, PathPredictor | ClassPredictor) and given.keep is None
+    return Mode.THRESHOLD if counting else Mode.TOP
+
+
+def _predictor(stage: Stage, source: Source) -> Predictor | None:
     given = stage.options
     if source is Source.LAZY:
         if given.predictor is None:
@@ -503,7 +517,8 @@ def _predictor(stage: Stage, source: Source) -> LinearPredictor | None:
                 f"layer '{stage.name}': Weights 'lazy' without Predictor; accepted: lazy with a Predictor"
             )
         return load_predictor(stage.name, given.predictor)
-    for option, value in (("Predictor", given.predictor), ("Keep", given.keep)):
+    lazy = {"Predictor": given.predictor, "Keep": given.keep, "Select": given.select, "Threshold": given.threshold}
+    for option, value in lazy.items():
         if value is not None:
             raise DesignError(
                 f"layer '{stage.name}': {option} with Weights '{source}'; accepted: {option} for lazy layers only"

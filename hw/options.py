@@ -6,9 +6,12 @@ Per layer, under ``hls_config["LayerName"][<name of the ONNX node>]``; every opt
 - ``Weights``: ``resident`` (on chip; the head), ``lazy`` (external memory, the predicted filters) or ``dense``
   (external memory, every filter).
 - ``Keep``: filters that a lazy layer computes per frame after reset, as a number (int) or a share (float up to 1.0).
-- ``Predictor``: what tells which filters matter, for lazy layers: an ``.npz`` file with integer arrays
-  ``<layer>.weights`` (input channels, filters) and ``<layer>.bias`` (filters,), or an object with such `weights` and
-  `bias`, as `hw.design.LinearPredictor` is.
+- ``Predictor``: what tells which filters matter, for lazy layers: one of the kinds of `hw.design` (or any object with
+  the fields of one), or an ``.npz`` file with these fields as arrays ``<layer>.<field>``. Linear: `weights` (input
+  channels, filters) and `bias` (filters,), integers.
+- ``Select``: which filters of a lazy layer are computed after reset: ``top`` (`Keep` of highest score), ``threshold``
+  (those whose score is above ``Threshold``, an int) or ``all``. If nothing is said, ``threshold`` for critical paths
+  and classes without `Keep`, else ``top``.
 - ``Taps``: which columns (channel, ky, kx) of the layer's matrix are kept: ``all``, ``nonzero`` (those with a weight
   that is not zero, which changes no result), or an ``.npz`` file with a Boolean array ``<layer>.taps`` (channels, kh,
   kw), false only where every weight is zero. A removed column has no weights in the image and costs no cycles. Of a
@@ -31,15 +34,29 @@ import difflib
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.design import BoolArray, DesignError, Engine, IntArray, Lanes, LinearPredictor, Place, Source
+from hw.design import (
+    BoolArray,
+    ClassPredictor,
+    DesignError,
+    Engine,
+    IntArray,
+    Lanes,
+    LinearPredictor,
+    LowRankPredictor,
+    Mode,
+    PathPredictor,
+    Place,
+    Predictor,
+    Source,
+)
 
 AUTO = "auto"  # the value of an option that is left to the backend
 HEAD_WEIGHT_BYTES = 4096  # a convolution with fewer bytes of weights streams in the head, if nothing else is said
@@ -48,17 +65,11 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@runtime_checkable
-class FittedPredictor(Protocol):
-    """Integer `weights` (input channels, filters) and `bias` (filters,) of a linear predictor."""
+KINDS: tuple[type[Predictor], ...] = (LinearPredictor, LowRankPredictor, PathPredictor, ClassPredictor)
 
-    @property
-    def weights(self) -> IntArray:
-        """Within int8."""
 
-    @property
-    def bias(self) -> IntArray:
-        """At the scores' scale."""
+def _fields(kind: type[Predictor]) -> list[str]:
+    return [field.name for field in fields(kind)]
 
 
 class Taps(StrEnum):
@@ -66,6 +77,14 @@ class Taps(StrEnum):
 
     ALL = "all"
     NONZERO = "nonzero"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A predictor that was given: its kind, and the values of its fields."""
+
+    kind: type[Predictor]
+    values: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -100,10 +119,21 @@ def _source(value: object) -> Source | None:
     return Source(value) if isinstance(value, str) and value in tuple(Source) else None
 
 
-def _predictor(value: object) -> Path | FittedPredictor | None:
+def _predictor(value: object) -> Path | Fitted | None:
     if isinstance(value, str | os.PathLike):
         return Path(value)
-    return value if isinstance(value, FittedPredictor) else None
+    for kind in KINDS:
+        if all(hasattr(value, name) for name in _fields(kind)):
+            return Fitted(kind, {name: getattr(value, name) for name in _fields(kind)})
+    return None
+
+
+def _mode(value: object) -> Mode | None:
+    return Mode(value) if isinstance(value, str) and value in tuple(Mode) else None
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else None
 
 
 def _taps(value: object) -> Taps | Path | None:
@@ -125,9 +155,14 @@ def _pinned(value: object) -> tuple[int, ...] | None:
 PLACE = Knob("place", "head or engine", _place)
 WEIGHTS = Knob("weights", "resident, lazy or dense", _source)
 KEEP = Knob("keep", "a number of filters (int, at least 1) or a share of them (float, above 0.0 up to 1.0)", _keep)
-PREDICTOR: Knob[Path | FittedPredictor] = Knob(
-    "predictor", "the path of an .npz file, or an object with arrays weights and bias", _predictor
+PREDICTOR: Knob[Path | Fitted] = Knob(
+    "predictor",
+    "the path of an .npz file, or an object with the fields of a predictor: "
+    + "; or ".join(", ".join(_fields(kind)) for kind in KINDS),
+    _predictor,
 )
+SELECT = Knob("select", "all, top or threshold", _mode)
+THRESHOLD = Knob("threshold", "an int", _whole)
 PINNED: Knob[tuple[int, ...]] = Knob("pinned", "indices of filters, or how many of the first ones", _pinned)
 TAPS: Knob[Taps | Path] = Knob("taps", "all, nonzero, or the path of an .npz file", _taps)
 FILTER_LANES = Knob("filter_lanes", "an int of at least 1", _integer)
@@ -138,6 +173,8 @@ LAYER_KNOBS: dict[str, Knob[object]] = {
     "Weights": WEIGHTS,
     "Keep": KEEP,
     "Predictor": PREDICTOR,
+    "Select": SELECT,
+    "Threshold": THRESHOLD,
     "Pinned": PINNED,
     "Taps": TAPS,
     "FilterLanes": FILTER_LANES,
@@ -167,7 +204,9 @@ class LayerOptions:
     place: Place | None = None
     weights: Source | None = None
     keep: int | float | None = None
-    predictor: Path | FittedPredictor | None = None
+    predictor: Path | Fitted | None = None
+    select: Mode | None = None
+    threshold: int | None = None
     pinned: tuple[int, ...] | None = None
     taps: Taps | Path | None = None
     filter_lanes: int | None = None
@@ -192,6 +231,8 @@ def layer_options(layer: str, values: Mapping[str, object]) -> LayerOptions:
         weights=read(WEIGHTS),
         keep=read(KEEP),
         predictor=read(PREDICTOR),
+        select=read(SELECT),
+        threshold=read(THRESHOLD),
         pinned=read(PINNED),
         taps=read(TAPS),
         filter_lanes=read(FILTER_LANES),
@@ -261,16 +302,16 @@ def kept_filters(layer: str, keep: int | float | None, filters: int) -> int:
     return keep
 
 
-def load_predictor(layer: str, predictor: Path | FittedPredictor) -> LinearPredictor:
-    """The predictor of `layer`: a given one, or the arrays ``<layer>.weights`` and ``<layer>.bias`` of an ``.npz``."""
-    weights, bias = (
-        (predictor.weights, predictor.bias) if isinstance(predictor, FittedPredictor) else _load(layer, predictor)
-    )
-    for name, array in (("weights", weights), ("bias", bias)):
-        if not np.issubdtype(array.dtype, np.integer):
-            raise DesignError(f"layer '{layer}': predictor {name} are {array.dtype}; accepted: integers")
+def load_predictor(layer: str, predictor: Path | Fitted) -> Predictor:
+    """The predictor of `layer`: a given one, or that in the arrays ``<layer>.<field>`` of an ``.npz`` file."""
+    given = predictor if isinstance(predictor, Fitted) else _load(layer, predictor)
+    for name, value in given.values.items():
+        array = np.asarray(value)
+        if array.dtype != np.bool_ and not np.issubdtype(array.dtype, np.integer):
+            raise DesignError(f"layer '{layer}': predictor {name} are {array.dtype}; accepted: integers, or bool")
+    values = {name: int(np.asarray(x)) if np.ndim(np.asarray(x)) == 0 else x for name, x in given.values.items()}
     try:
-        return LinearPredictor(weights=weights, bias=bias)
+        return given.kind(**values)
     except DesignError as error:
         raise DesignError(f"layer '{layer}': {error}") from None
 
@@ -298,21 +339,31 @@ def kept_columns(layer: str, taps: Taps | Path | None, weights: IntArray) -> Boo
     return found
 
 
-def _load(layer: str, predictor: Path) -> tuple[IntArray, IntArray]:
-    names = [f"{layer}.weights", f"{layer}.bias"]
-    weights, bias = _arrays(f"layer '{layer}': predictor file '{predictor}'", predictor, names)
-    return weights, bias
+def _load(layer: str, predictor: Path) -> Fitted:
+    where = f"layer '{layer}': predictor file '{predictor}'"
+    arrays = _archive(where, predictor)
+    for kind in KINDS:
+        values = {name: arrays.get(f"{layer}.{name}") for name in _fields(kind)}
+        if all(value is not None for value in values.values()):
+            return Fitted(kind, values)
+    accepted = "; or ".join(", ".join(f"'{layer}.{name}'" for name in _fields(kind)) for kind in KINDS)
+    raise DesignError(f"{where} has no predictor of it; found: {', '.join(arrays) or 'none'}; accepted: {accepted}")
 
 
-def _arrays(where: str, file: Path, names: list[str]) -> list[NDArray[Any]]:
-    """The arrays `names` of an ``.npz`` file; `DesignError` opens with `where`."""
+def _archive(where: str, file: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` file; `DesignError` opens with `where`."""
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DesignError(f"{where} does not exist") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
         raise DesignError(f"{where} is not readable; accepted: an .npz file of numpy.savez, without pickles") from None
+
+
+def _arrays(where: str, file: Path, names: list[str]) -> list[NDArray[Any]]:
+    """The arrays `names` of an ``.npz`` file; `DesignError` opens with `where`."""
+    arrays = _archive(where, file)
     for name in names:
         if name not in arrays:
             raise DesignError(f"{where} has no array '{name}'; found: {', '.join(arrays) or 'none'}")

@@ -1,8 +1,8 @@
 """Lazy inference in torch: a witness that shares nothing with the golden model but the definition.
 
 The Brevitas network runs layer by layer. Before a lazy layer runs, its predictor scores all of its filters from the
-activation strengths of the map that the layer is about to read; the `keep` best are chosen, ties to the lower index,
-and the others' outputs are zero. After Leroux et al., "Lazy Evaluation of Convolutional Filters" (2016).
+activation strengths of the map that the layer is about to read, or from the classes that are wanted; some are chosen by
+their scores, and the others' outputs are zero. After Leroux et al., "Lazy Evaluation of Convolutional Filters" (2016).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quant.layers import QuantNetwork, to_integers
+from sw.predictors import ClassPredictor, LinearPredictor, LowRankPredictor, PathPredictor, Predictor
 from sw.train import batches
 
 IntArray = NDArray[np.int64]
@@ -25,15 +26,17 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class LazyLayer:
-    """How a layer chooses: integer predictor `weights` (input channels, filters), `bias` (filters,), and `keep`.
+    """How a layer chooses: by a predictor's scores, the `keep` best, ties to the lower index.
 
-    The filters `pinned` are computed in every frame, and count among the `keep`.
+    With a `threshold` instead all above it. The filters `pinned` are computed in every frame, and count among the
+    `keep`. `classes` are those wanted; None stands for all.
     """
 
-    weights: IntArray
-    bias: IntArray
+    predictor: Predictor
     keep: int
     pinned: tuple[int, ...] = ()
+    threshold: int | None = None
+    classes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,23 +111,48 @@ def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLay
 
 def _choose(name: str, strengths: Tensor, filters: int, lazy: LazyLayer) -> tuple[Tensor, Tensor]:
     """Scores (n, filters) int64 and the chosen filters (n, filters) bool for `strengths` (n, channels)."""
-    weights = torch.tensor(lazy.weights, dtype=torch.int64)
-    bias = torch.tensor(lazy.bias, dtype=torch.int64)
-    expected = (strengths.shape[1], filters)
-    if tuple(weights.shape) != expected or tuple(bias.shape) != (filters,):
+    try:
+        scores = _scores(lazy, strengths)
+    except RuntimeError as error:  # torch says which sizes do not fit
         raise ValueError(
-            f"layer '{name}': predictor is {tuple(weights.shape)} with bias {tuple(bias.shape)}; accepted: {expected} "
-            f"with ({filters},)"
-        )
+            f"layer '{name}': predictor is not one of ({strengths.shape[1]}, {filters}): {error}"
+        ) from error
+    if tuple(scores.shape) != (len(strengths), filters):
+        raise ValueError(f"layer '{name}': predictor scores {scores.shape[1]} filters; accepted: {filters}")
     if not 1 <= lazy.keep <= filters:
         raise ValueError(f"layer '{name}': keep is {lazy.keep}; accepted: 1 to {filters} filters")
-    scores = bias + strengths @ weights  # int64
+    if lazy.threshold is not None:
+        chosen = scores > lazy.threshold
+        chosen[:, list(lazy.pinned)] = True
+        return scores, chosen
     ranked = scores.clone()
     ranked[:, list(lazy.pinned)] = torch.iinfo(torch.int64).max
     order = ranked.argsort(dim=1, descending=True, stable=True)  # stable: of equal scores the lower index is first
     chosen = torch.zeros_like(scores, dtype=torch.bool)
     keep = max(lazy.keep, len(lazy.pinned))
     return scores, chosen.scatter_(1, order[:, :keep], torch.ones_like(order, dtype=torch.bool))
+
+
+def _scores(lazy: LazyLayer, strengths: Tensor) -> Tensor:
+    """Scores (n, filters) int64 for `strengths` (n, channels) int64."""
+
+    def integers(array: NDArray[np.generic]) -> Tensor:
+        return torch.tensor(array.astype(np.int64))
+
+    match lazy.predictor:
+        case LinearPredictor(weights=weights, bias=bias):
+            return integers(bias) + strengths @ integers(weights)
+        case LowRankPredictor() as given:
+            sums = integers(given.first_bias) + strengths @ integers(given.first)
+            bound = 2.0 ** (given.hidden_bits - 1)
+            hidden = torch.round(sums.double() / 2.0**given.shift).clamp(-bound, bound - 1).to(torch.int64)
+            return integers(given.bias) + hidden @ integers(given.second)
+        case PathPredictor(paths=paths, theta=theta, tau=tau):
+            return torch.gt(strengths, integers(theta)).to(torch.int64) @ integers(paths) - integers(tau)
+        case ClassPredictor(masks=masks):
+            wanted = range(len(masks)) if lazy.classes is None else lazy.classes
+            return integers(masks)[list(wanted)].sum(0).repeat(len(strengths), 1)
+    raise TypeError(f"no scores of {type(lazy.predictor).__name__}")
 
 
 def _joined(records: tuple[LayerRecord, ...]) -> LayerRecord:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from quant.layers import INPUT, QuantNetwork
 from quant.lazy import LazyLayer
+from sw.predictors import LinearPredictor
 
 EXACT = 1 << 24  # every integer up to this is a float32
 
@@ -44,7 +45,7 @@ class _Predictor:
 class SlicedNetwork:
     """`network`, with the layers named in `lazy` choosing their filters (no pinned ones) for each image.
 
-    Integers in float32, which holds every sum below 2**24; ArithmeticError for a larger one. A chain of convolutions
+    They choose the best by linear predictors, ValueError for others. Integers in float32, which holds every sum below 2**24; ArithmeticError for a larger one. A chain of convolutions
     and dense layers, each followed by ReLU but the last, max-pooling and flattening in between, as `quantised` builds.
     """
 
@@ -65,10 +66,14 @@ class SlicedNetwork:
                 layer.stride if isinstance(layer, nn.Conv2d) else (1, 1),
                 tuple(layer.padding) if isinstance(layer, nn.Conv2d) else (0, 0),  # type: ignore[arg-type]
             )
-        self.predictors = {
-            name: _Predictor(torch.tensor(x.weights).double(), torch.tensor(x.bias).double(), x.keep)
-            for name, x in lazy.items()
-        }
+        self.predictors: dict[str, _Predictor] = {}
+        for name, x in lazy.items():
+            if not isinstance(x.predictor, LinearPredictor) or x.threshold is not None:
+                raise ValueError(f"layer '{name}': {type(x.predictor).__name__}; accepted: linear, the best filters")
+            given = x.predictor
+            self.predictors[name] = _Predictor(
+                torch.tensor(given.weights).double(), torch.tensor(given.bias).double(), x.keep
+            )
 
     @torch.no_grad()
     def run(self, image: Tensor) -> Tensor:

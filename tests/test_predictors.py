@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sw import predictors
-from sw.predictors import LinearPredictor
+from sw.predictors import ClassPredictor, LinearPredictor, PathPredictor
 
 
 def strengths_and_targets(seed: int, channels: int = 6, filters: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +23,29 @@ def test_a_linear_relation_is_ranked_right() -> None:
     assert np.abs(predictor.weights).max() == 127
     assert predictors.recall(predictor, strengths, targets, keep=4) > 0.97
     assert predictors.recall(predictor, strengths, targets, keep=9) == 1.0
+
+
+@pytest.mark.parametrize("hidden_bits", [8, 12, 16])
+def test_two_thin_products_rank_what_has_their_rank(hidden_bits: int) -> None:
+    random = np.random.default_rng(5)
+    strengths = random.integers(0, 4000, (400, 40))
+    targets = strengths @ random.normal(0, 1, (40, 3)) @ random.normal(0, 1, (3, 50)) + random.integers(0, 9000, 50)
+    thin = predictors.fit_low_rank(strengths, targets, 3, hidden_bits=hidden_bits)
+    assert thin.hidden_bits == hidden_bits
+    assert thin.first.size + thin.second.size < 40 * 50 / 5
+    hidden = thin.hidden(strengths)
+    assert np.abs(hidden).max() < 1 << (hidden_bits - 1)
+    assert np.abs(hidden).max() >= 1 << (hidden_bits - 3)  # the width is used
+    assert predictors.recall(thin, strengths, targets, keep=20) > 0.99
+    assert predictors.recall(predictors.fit_low_rank(strengths, targets, 1), strengths, targets, keep=20) < 0.98
+
+
+def test_a_threshold_takes_a_share_of_all_scores() -> None:
+    scores = np.random.default_rng(6).integers(-1000, 1000, (50, 40))
+    for share in (0.01, 0.25, 0.5, 1.0):
+        taken = scores > predictors.threshold(scores, share)
+        assert share <= taken.mean() < share + 0.01
+    assert (scores[:, :1] * 0 > predictors.threshold(scores * 0, 0.2)).all()  # equal ones go together
 
 
 def test_scores_share_one_scale_and_keep_their_offsets() -> None:
@@ -62,15 +85,18 @@ def test_bad_arrays_are_refused() -> None:
 def test_files_hold_what_was_saved(tmp_path: Path) -> None:
     saved = {
         "conv2": predictors.fit(*strengths_and_targets(3)),
-        "conv3": predictors.fit(*strengths_and_targets(4, 9, 12)),
+        "conv3": predictors.fit_low_rank(*strengths_and_targets(4, 9, 12), rank=3),
+        "a.b": PathPredictor(np.eye(3, 4, dtype=bool), np.arange(3), np.arange(4) - 1),
+        "dense": ClassPredictor(np.eye(2, 5, dtype=bool)),
     }
     path = tmp_path / "predictors.npz"
     predictors.save(path, saved)
     loaded = predictors.load(path)
-    assert list(loaded) == ["conv2", "conv3"]
+    assert list(loaded) == list(saved)
     for name, predictor in saved.items():
-        assert (loaded[name].weights == predictor.weights).all()
-        assert (loaded[name].bias == predictor.bias).all()
+        assert type(loaded[name]) is type(predictor)
+        for field, value in vars(predictor).items():
+            assert np.array_equal(getattr(loaded[name], field), value)
     content = path.read_bytes()
     predictors.save(path, saved)
     assert path.read_bytes() == content
@@ -86,9 +112,9 @@ def test_bad_files_are_named_with_their_key(tmp_path: Path) -> None:
             predictors.load(path)
     weights, bias = np.zeros((2, 3), np.int8), np.zeros(3, np.int64)
     for arrays, message in (
-        ({"conv2.weights": weights}, r"bad\.npz': key 'conv2.bias' is missing"),
-        ({"conv2.bias": bias}, r"bad\.npz': key 'conv2.weights' is missing"),
-        ({"weights": weights}, r"bad\.npz': key 'weights'; accepted: '<layer>.weights'"),
+        ({"conv2.weights": weights}, r"bad\.npz', layer 'conv2': it has weights; accepted: weights, bias; or first"),
+        ({"conv2.bias": bias, "conv2.masks": weights}, r"bad\.npz', layer 'conv2': it has bias, masks; accepted"),
+        ({"weights": weights}, r"bad\.npz', layer '': it has weights; accepted"),
         ({"conv2.weights": weights, "conv2.bias": bias[:2]}, r"bad\.npz', layer 'conv2': predictor: weights \(2, 3\)"),
         (
             {"conv2.weights": weights * 0.5, "conv2.bias": bias},

@@ -205,7 +205,7 @@ def fitted(network: QuantNetwork, keep: dict[str, int]) -> dict[str, lazy.LazyLa
     for name, following in (("conv2", "conv3"), ("conv3", "dense")):
         run = lazy.run(network, DIGITS.train_x[:300], layers)
         predictor = predictors.fit(run.layer(name).strengths, run.layer(following).strengths)
-        layers[name] = lazy.LazyLayer(predictor.weights, predictor.bias, keep[name])
+        layers[name] = lazy.LazyLayer(predictor, keep[name])
     return layers
 
 
@@ -232,18 +232,21 @@ def test_the_best_scores_are_chosen_and_the_rest_is_absent(network: QuantNetwork
     layers = fitted(network, {"conv2": 11, "conv3": 20})
     run = lazy.run(network, FRAMES, layers)
     for name, following in (("conv2", "conv3"), ("conv3", "dense")):
-        record, predictor = run.layer(name), layers[name]
+        record, layer = run.layer(name), layers[name]
+        predictor = layer.predictor
         assert record.scores is not None
+        assert isinstance(predictor, predictors.LinearPredictor)
         assert (record.scores == record.strengths @ predictor.weights + predictor.bias).all()
         for scores, chosen in zip(record.scores, record.chosen, strict=True):
-            best = sorted(range(len(scores)), key=lambda j: (-scores[j], j))[: predictor.keep]
+            best = sorted(range(len(scores)), key=lambda j: (-scores[j], j))[: layer.keep]
             assert set(np.flatnonzero(chosen)) == set(best)
         assert (run.layer(following).strengths[~record.chosen] == 0).all()
     assert not (run.logits == network.integer_logits(torch.tensor(FRAMES)).numpy()).all()
 
 
 def test_equal_scores_choose_the_lower_filters(network: QuantNetwork) -> None:
-    layer = lazy.LazyLayer(np.zeros((16, 32), np.int64), np.repeat([1, 2, 1, 0], 8), keep=12)
+    predictor = predictors.LinearPredictor(np.zeros((16, 32), np.int64), np.repeat([1, 2, 1, 0], 8))
+    layer = lazy.LazyLayer(predictor, keep=12)
     chosen = lazy.run(network, FRAMES, {"conv2": layer}).layer("conv2").chosen
     assert (chosen == np.isin(np.arange(32), [*range(4), *range(8, 16)])).all()
 
@@ -257,11 +260,13 @@ def test_batches_do_not_matter(network: QuantNetwork) -> None:
 
 
 def test_a_predictor_that_does_not_fit_is_named(network: QuantNetwork) -> None:
-    weights, bias = np.zeros((16, 32), np.int64), np.zeros(32, np.int64)
+    predictor = predictors.LinearPredictor(np.zeros((16, 32), np.int64), np.zeros(32, np.int64))
+    masks = predictors.ClassPredictor(np.ones((10, 32), np.bool_))
     for layers, message in (
-        ({"conv9": lazy.LazyLayer(weights, bias, 1)}, "no layer 'conv9' with weights; layers: conv1, conv2"),
-        ({"conv3": lazy.LazyLayer(weights, bias, 1)}, r"layer 'conv3': predictor is \(16, 32\).*accepted: \(32, 64\)"),
-        ({"conv2": lazy.LazyLayer(weights, bias, 33)}, "layer 'conv2': keep is 33; accepted: 1 to 32 filters"),
+        ({"conv9": lazy.LazyLayer(predictor, 1)}, "no layer 'conv9' with weights; layers: conv1, conv2"),
+        ({"conv3": lazy.LazyLayer(predictor, 1)}, r"layer 'conv3': predictor is not one of \(32, 64\)"),
+        ({"conv3": lazy.LazyLayer(masks, 1)}, "layer 'conv3': predictor scores 32 filters; accepted: 64"),
+        ({"conv2": lazy.LazyLayer(predictor, 33)}, "layer 'conv2': keep is 33; accepted: 1 to 32 filters"),
     ):
         with pytest.raises(ValueError, match=message):
             lazy.run(network, FRAMES, layers)

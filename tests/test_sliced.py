@@ -30,7 +30,7 @@ def test_sliced_weights_give_the_same_logits(network: QuantNetwork, keep: dict[s
         run = lazy.run(network, DIGITS.train_x[:100], {})
         following = {"conv2": "conv3", "conv3": "dense"}[name]
         predictor = predictors.fit(run.layer(name).strengths, run.layer(following).strengths)
-        layers[name] = lazy.LazyLayer(predictor.weights, predictor.bias, count)
+        layers[name] = lazy.LazyLayer(predictor, count)
     sliced = SlicedNetwork(network, layers)
     found = np.stack([sliced.run(torch.tensor(frame)).numpy() for frame in FRAMES])
     assert (found == lazy.run(network, FRAMES, layers).logits).all()

@@ -222,7 +222,8 @@ class Testbench:
         """Traces of all layers. (As `golden.run`, which refuses a keep of 0; the engine does not.)"""
         traces, maps = [], frames
         for layer, record in zip(self.design.tail, image.layout(self.design), strict=True):
-            traces.append(golden.step(layer, maps, self.control.selections.get(layer.name), record, self.control.classes))
+            selection = self.control.selections.get(layer.name)
+            traces.append(golden.step(layer, maps, selection, record, self.control.classes))
             maps = traces[-1].output
         return traces
 
