@@ -45,8 +45,9 @@ class _Predictor:
 class SlicedNetwork:
     """`network`, with the layers named in `lazy` choosing their filters (no pinned ones) for each image.
 
-    They choose the best by linear predictors, ValueError for others. Integers in float32, which holds every sum below 2**24; ArithmeticError for a larger one. A chain of convolutions
-    and dense layers, each followed by ReLU but the last, max-pooling and flattening in between, as `quantised` builds.
+    They choose the best by linear predictors; ValueError for others. Integers in float32, which holds every sum below
+    2**24; ArithmeticError for a larger one. A chain of convolutions and dense layers, each followed by ReLU but the
+    last, max-pooling and flattening in between, as `quantised` builds.
     """
 
     def __init__(self, network: QuantNetwork, lazy: Mapping[str, LazyLayer]) -> None:
