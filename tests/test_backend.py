@@ -404,7 +404,7 @@ def test_bad_predictor_files_are_refused(digits: ModelProto, tmp_path: Path, kin
         message = "is not readable"
     elif kind == "missing":
         np.savez(file, **{"Conv_1.weights": weights})
-        message = "has no array 'Conv_1.bias'; found: Conv_1.weights"
+        message = "has no predictor of it; found: Conv_1.weights; accepted: 'Conv_1.weights', 'Conv_1.bias'; or "
     elif kind == "float":
         np.savez(file, **{"Conv_1.weights": weights, "Conv_1.bias": bias.astype(np.float32)})
         message = "predictor bias are float32; accepted: integers"
