@@ -149,8 +149,9 @@ def paths(
 
     study = Study(flow)
     study.run()
+    flow.console.print()
     for what, value in summary(study):
-        flow.console.print(f"  {what:<56} {value}", highlight=False)
+        flow.console.print(f"  {what:<56} {value}", highlight=False, soft_wrap=True)
     flow.console.print(f"\n{time.monotonic() - started:.0f} s", highlight=False)
 
 

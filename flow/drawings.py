@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Archive = dict[str, NDArray[Any]]
 
 SHOWN = 4  # layers in pictures that have no room for all
+TILE = 64  # pixels that a pattern is magnified to, about
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # told apart by all
 
 
@@ -69,7 +70,7 @@ def _figure(file: Path, rows: int, columns: int, width: float, height: float) ->
     FigureCanvasAgg(figure)
     yield figure.subplots(rows, columns, squeeze=False)
     metadata = {"Date": None} if file.suffix == ".svg" else {"Software": None}
-    figure.savefig(file, dpi=110, metadata=metadata)
+    figure.savefig(file, dpi=90, metadata=metadata)
 
 
 def _few(layers: NDArray[Any]) -> list[str]:
@@ -91,16 +92,17 @@ def _matrix(figure: Figure, axes: Axes, values: NDArray[Any], labels: list[str],
 
 # -- scores and paths --------------------------------------------------------------------------------------------------
 def _scores(file: Path, out: Path) -> None:
-    """Heat maps, classes x filters, of the streamed scores but random; filters in order of their mean."""
-    found = {name: scores for name, scores in load_scores(file).items() if name not in ("random", "apoz")}
+    """Heat maps, classes x filters; filters in order of their mean. Those by the loss look as those by the logit."""
+    names = ("activation", "contribution", "product", "coefficient", "positives", "selectivity")
+    found = {name: scores for name, scores in load_scores(file).items() if name in names}
     layers = _few(np.array(next(iter(found.values())).layers))
     with _figure(out, len(found), len(layers), 2.1 * len(layers), 0.75 * len(found)) as grid:
         for row, (name, scores) in zip(grid, found.items(), strict=True):
             for axes, layer in zip(row, layers, strict=True):
                 values = scores.of(layer)
                 order = np.argsort(-values.mean(axis=0), kind="stable")
-                span = np.ptp(values) or 1.0
-                axes.imshow((values[:, order] - values.min()) / span, aspect="auto", interpolation="nearest")
+                low, high = np.quantile(values, (0.01, 0.99))  # a few filters would outshine all others
+                axes.imshow(values[:, order], vmin=low, vmax=high, aspect="auto", interpolation="nearest")
                 axes.set_xticks([])
                 axes.set_yticks([])
             row[0].set_ylabel(name.replace("_", "\n"), rotation=0, ha="right", va="center")
@@ -242,17 +244,21 @@ def _insertion(geometry: Archive, out: Path) -> None:
 
 # -- filters and predictors --------------------------------------------------------------------------------------------
 def _patterns(patterns: Archive, out: Path) -> None:
-    layers = [str(layer) for layer in patterns["layers"]]
-    columns = max(len(patterns[f"{layer}.filters"]) for layer in layers)
-    with _figure(out, len(layers), columns, 0.95 * columns, 1.15 * len(layers)) as grid:
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for row, layer in zip(grid, layers, strict=True):
-            filters, classes = patterns[f"{layer}.filters"], patterns[f"{layer}.classes"]
-            for axes, image, number, cls in zip(row, patterns[f"{layer}.images"], filters, classes, strict=False):
-                picture = image.transpose(1, 2, 0)
-                axes.imshow(picture[:, :, 0] if len(image) != 3 else picture, cmap="gray", vmin=0, vmax=1)
-                axes.set_title(f"{layer}.{number} ({cls})", fontsize=6)
+    """A row for each layer, a column for each filter, pixel by pixel: such pictures are too rough to be resampled."""
+    from matplotlib.image import imsave
+
+    gap = 4
+    rows = []
+    for layer in patterns["layers"]:
+        images = patterns[f"{layer}.images"].transpose(0, 2, 3, 1)  # (k, h, w, c)
+        magnified = np.repeat(np.repeat(images, times := -(-TILE // images.shape[1]), axis=1), times, axis=2)
+        if magnified.shape[3] != 3:
+            magnified = np.repeat(magnified[..., :1], 3, axis=3)
+        padded = np.pad(magnified, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
+        rows.append(np.concatenate(list(padded), axis=1))
+    width = max(row.shape[1] for row in rows)
+    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=1) for row in rows]
+    imsave(out, np.concatenate(rows), metadata={"Software": "Penstock"})
 
 
 def _predictors(result: PredictorResult, out: Path) -> None:

@@ -243,7 +243,8 @@ def cut_networks(study: Study, aside: Path) -> None:
         for name in section.scores:
             for ratio in RATIOS:
                 critical = paths.from_scores(study.scores[name], ratio, layers)
-                both = cut.responses(tail, critical, middle, section.precision)
+                networks = cut.cut(tail, critical, _shape(middle.x))
+                both = cut.responses(networks, middle, section.precision)
                 known = cut.Responses(both.logits[:, :first], both.labels[:first])
                 judged = cut.Responses(both.logits[:, first:], both.labels[first:])
                 published = cut.one_vs_all(judged, cut.as_published(critical.classes))
@@ -416,6 +417,11 @@ def draw(study: Study, aside: Path) -> None:
 def _write(aside: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     (aside / name).parent.mkdir(exist_ok=True)
     write_npz(aside / name, arrays)
+
+
+def _shape(frames: NDArray[np.float32]) -> tuple[int, int, int]:
+    _, channels, height, width = frames.shape
+    return channels, height, width
 
 
 def _through(head: nn.Module, several: Sequence[Images], precision: Precision) -> Images:
