@@ -364,14 +364,14 @@ def thresholds(
     votes: they use the budget up first, and their tau is -1.
     """
     filters = want.shape[1]
-    most = max(int(count.max(initial=0)) for count in votes)
+    widths = [int(count.max(initial=0)) + 2 for count in votes]  # tau = -1 up to the most votes there are
 
     def above(pairs: NDArray[np.generic]) -> IntArray:
-        """For each filter how many of `pairs` have more votes than tau = -1, 0, ... `most`, count after count."""
+        """For each filter how many of `pairs` have more votes than tau = -1, 0, ... and so on, count after count."""
         found = []
-        for count in votes:
-            cells = count + (most + 1) * np.arange(filters)
-            sums = np.bincount(cells.ravel(), pairs.ravel(), filters * (most + 1)).reshape(filters, most + 1)
+        for count, width in zip(votes, widths, strict=True):
+            cells = count + (width - 1) * np.arange(filters)
+            sums = np.bincount(cells.ravel(), pairs.ravel(), filters * (width - 1)).reshape(filters, width - 1)
             found += [sums[:, ::-1].cumsum(axis=1)[:, ::-1], np.zeros((filters, 1))]
         return np.concatenate(found, axis=1).astype(np.int64)
 
@@ -392,7 +392,9 @@ def thresholds(
             middle = (low + high) / 2
             low, high = (low, middle) if computed[every, at(middle)].sum() <= budget else (middle, high)
     chosen = at(high)
-    return chosen // (most + 2), chosen % (most + 2) - 1
+    starts = np.cumsum([0, *widths])
+    index = np.searchsorted(starts, chosen, side="right") - 1
+    return index, chosen - starts[index] - 1
 
 
 def co_activation_order(fired: BoolArray) -> IntArray:
