@@ -46,6 +46,14 @@ hls: $(STAMP) ## from data to verified RTL and weight image (RECIPE=recipes/digi
 paths: $(STAMP) ## critical paths of the recipe's network: scores, tests, figures, file for the hardware
 	@$(BIN)/penstock paths --recipe $(RECIPE) $(ARGS)
 
+.PHONY: train
+train: $(STAMP) ## train the checkpoint that a recipe names (RECIPE=recipes/cifar10_vgg16.toml)
+	@$(BIN)/penstock train $(RECIPE) $(ARGS)
+
+.PHONY: explore
+explore: $(STAMP) ## search a share of filters for every lazy layer (RECIPE=...)
+	@$(BIN)/penstock explore $(RECIPE) $(ARGS)
+
 .PHONY: sim
 sim: $(STAMP) ## the cocotb regressions on Verilator (ARGS='-k name' for one)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m sim $(ARGS)

@@ -229,11 +229,13 @@ class PathsSection(Section):
 class Recipe(Section):
     """What is built: a network (from data and model, or from a QONNX file), its accelerator and how it is verified.
 
+    `order` is that of filters in the weight image: as trained, or such that those that fire together lie together.
     Without any layer's section, every engine layer but the last is lazy and computes half of its filters.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
     seed: Natural = 1
+    order: Literal["trained", "coactivation"] = "trained"
     data: DataSection | None = None
     model: ModelSection | None = None
     train: TrainSection = TrainSection()

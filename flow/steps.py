@@ -1,8 +1,8 @@
 """The steps from a recipe to verified RTL. Each reads and writes files of the recipe's workspace, `build/<name>/`.
 
-    data, model ─► train ─► (prune) ─► quantise ─┬► export ─┐
-    a checkpoint ────────────────────► restore ──┘          ├─► predict ─► emit ─► measure
-    a QONNX file ─────────────────────────────────► adopt ──┘
+    data, model ─► train ─► (prune) ─► quantise ─┬► (order) ─► export ─┐
+    a checkpoint ────────────────────► restore ──┘                     ├─► predict ─► emit ─► measure
+    a QONNX file ────────────────────────────────────────────► adopt ──┘
 
 A step runs only if what it is made from has changed (`flow.workspace`).
 """
@@ -28,6 +28,7 @@ from rich.console import Console
 
 import quant.checkpoint
 import quant.export
+import quant.lazy
 import quant.train
 import sw.data
 import sw.gate
@@ -59,10 +60,12 @@ from sim.golden import GoldenRun
 from sim.memory import FixedLatency, Stalls
 from sim.verilated import RtlRun, VerilatedModel, build
 from sw import predictors
+from sw.order import reordered
+from sw.paths.hardware import co_activation_order
 from sw.pruning import schedules, scores
 from sw.pruning.masks import Pruned, Unit, shrink
 
-FLOAT, PRUNED, QUANTISED = "float.pt", "pruned.pt", "quantised.pt"
+FLOAT, PRUNED, QUANTISED, ORDERED = "float.pt", "pruned.pt", "quantised.pt", "ordered.pt"
 MODEL, FRAMES, ACCURACY = "model.onnx", "frames.npz", "accuracy.json"
 PREDICTORS, SELECTED = "predictors.npz", "selected.json"
 RTL, IMAGE, MANIFEST, VECTORS = "rtl", "weights.bin", "manifest.json", "vectors.npz"
@@ -100,6 +103,7 @@ class Flow:
             elif self.recipe.onnx is None:
                 self.prepare()
                 self._step("quantise", "quantised network trained", quantise, own_progress=True)
+                self._order()
                 self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
             else:
                 self._step("adopt", "QONNX and calibration inputs read", adopt)
@@ -108,6 +112,10 @@ class Flow:
                 return
             self._step("emit", "RTL, weight image and golden vectors written", emit)
             self._step("measure", "RTL built and run, equal to the golden model", measure)
+
+    def _order(self) -> None:
+        if self.recipe.order != "trained":
+            self._step("order", "filters put in order", order)
 
     def train(self) -> Path:
         """Train what the recipe's checkpoint holds, as its sections say, and write the checkpoint; where it lies."""
@@ -128,7 +136,7 @@ class Flow:
             training=f"{recipe.train!r}, then {recipe.quantise!r}",
             accuracy={"float": accuracy.floating, "int8": accuracy.int8},
         )
-        quant.checkpoint.save(target, self.quantised_network(), known)
+        quant.checkpoint.save(target, self._network(QUANTISED), known)
         return target
 
     def prepare(self) -> None:
@@ -201,9 +209,12 @@ class Flow:
         return path
 
     def quantised_network(self) -> QuantNetwork:
-        """The Brevitas network."""
+        """The Brevitas network, its filters in the recipe's order."""
+        return self._network(QUANTISED if self.recipe.order == "trained" else ORDERED)
+
+    def _network(self, name: str) -> QuantNetwork:
         twin = self.trained().model if self.recipe.prune is not None else self._untrained().eval()
-        return quant.train.load(self.path(QUANTISED), twin)
+        return quant.train.load(self.path(name), twin)
 
     def trained(self) -> Pruned:
         """The float network that is quantised, without the filters that pruning has removed."""
@@ -375,6 +386,24 @@ def quantise(flow: Flow, aside: Path) -> None:
         int8=share(logits.argmax(axis=1) == flow.data.test_y),
     )
     (aside / ACCURACY).write_text(accuracy.model_dump_json(indent=1))
+
+
+ORDERED_BY = 256  # training images that tell which filters fire together
+
+
+def order(flow: Flow, aside: Path) -> None:
+    """Put the filters of every layer but the last in the order of co-activation; nothing else changes.
+
+    A filter fires where its output is among the stronger half.
+    """
+    network = flow._network(QUANTISED)
+    run = quant.lazy.run(network, flow.data.train_x[:ORDERED_BY], {})
+    orders = {}
+    for layer, following in itertools.pairwise(run.layers):
+        strengths = following.strengths
+        fired = predictors.top(strengths, strengths.shape[1] // 2) & (strengths > 0)
+        orders[layer.name] = co_activation_order(fired)
+    quant.train.save(aside / ORDERED, reordered(network, orders))
 
 
 def export(flow: Flow, aside: Path) -> None:
@@ -563,8 +592,12 @@ INPUTS = {
         (QUANTISED, ACCURACY),
     ),
     "restore": Inputs(_NETWORK, ("seed", "data", "model"), (), (QUANTISED, ACCURACY)),
+    "order": Inputs(_NETWORK, ("seed", "data", "model", "prune", "order"), (FLOAT, PRUNED, QUANTISED), (ORDERED,)),
     "export": Inputs(
-        _NETWORK, ("seed", "data", "model", "prune", "predictor", "verify"), (PRUNED, QUANTISED), (MODEL, FRAMES)
+        _NETWORK,
+        ("seed", "data", "model", "prune", "order", "predictor", "verify"),
+        (PRUNED, QUANTISED, ORDERED),
+        (MODEL, FRAMES),
     ),
     "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
     "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS, SELECTED)),

@@ -49,7 +49,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "unknown key": ("sed = 3\n" + MINIMAL, "unknown key 'sed'; accepted: name, seed, data"),
+    "unknown key": ("sed = 3\n" + MINIMAL, "unknown key 'sed'; accepted: name, seed, order, data"),
     "unknown key in a section": (
         MINIMAL + "[engine]\nlanes = 3\n",
         "unknown key 'engine.lanes'; accepted: filter_",
