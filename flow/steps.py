@@ -97,13 +97,12 @@ class Flow:
         """
         check(self.recipe)
         with self.workspace.locked():
-            if self.recipe.model is not None and self.recipe.model.checkpoint is not None:
+            if self.recipe.onnx is None:
                 self.prepare()
-                self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
-            elif self.recipe.onnx is None:
-                self.prepare()
-                self._step("quantise", "quantised network trained", quantise, own_progress=True)
-                self._order()
+                if self.recipe.model is None or self.recipe.model.checkpoint is None:
+                    self._step("quantise", "quantised network trained", quantise, own_progress=True)
+                if self.recipe.order != "trained":
+                    self._step("order", "filters put in order", order)
                 self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
             else:
                 self._step("adopt", "QONNX and calibration inputs read", adopt)
@@ -112,10 +111,6 @@ class Flow:
                 return
             self._step("emit", "RTL, weight image and golden vectors written", emit)
             self._step("measure", "RTL built and run, equal to the golden model", measure)
-
-    def _order(self) -> None:
-        if self.recipe.order != "trained":
-            self._step("order", "filters put in order", order)
 
     def train(self) -> Path:
         """Train what the recipe's checkpoint holds, as its sections say, and write the checkpoint; where it lies."""

@@ -14,9 +14,12 @@ from torch import nn
 import quant.lazy
 from flow import recipe as recipes
 from flow import steps
+from flow.steps import all_filters
 from flow.workspace import Workspace
+from quant import checkpoint
 from quant import train as quant_train
 from quant.layers import QuantNetwork
+from sim import golden
 from sw import data, models, train
 from sw.order import reordered
 from sw.paths.hardware import runs
@@ -59,7 +62,8 @@ def test_a_recipe_orders_filters_by_what_fires_together(tmp_path: Path) -> None:
         "name": "small",
         "order": "coactivation",
         "data": {"set": "digits"},
-        "model": {"name": "digits_cnn"},
+        "model": {"name": "digits_cnn", "checkpoint": str(tmp_path / "small.npz")},
+        "predictor": {"frames": 100},
         "layers": {name: {"weights": "lazy", "keep": 0.5} for name in ("conv2", "conv3")},
     }
     flow = steps.Flow(recipes.build(content, "test"), Workspace(tmp_path), Console(quiet=True))
@@ -67,9 +71,9 @@ def test_a_recipe_orders_filters_by_what_fires_together(tmp_path: Path) -> None:
     model = models.build("digits_cnn", digits.shape, digits.classes, 1)
     train.fit(model, digits, train.TrainSettings(epochs=2, seed=1), progress=False)
     network = quant_train.quantise(model, digits, train.TrainSettings(epochs=1, seed=1, rate=1e-3), progress=False)
-    quant_train.save(tmp_path / steps.QUANTISED, network)
-    train.save_state(tmp_path / steps.FLOAT, model.state_dict())
-    steps.order(flow, tmp_path)
+    known = {"model": "", "data": "", "recipe": "", "command": "", "training": "", "accuracy": {"float": 0, "int8": 0}}
+    checkpoint.save(tmp_path / "small.npz", network, checkpoint.Provenance.model_validate({"seed": 1, **known}))
+    flow.run(hardware=False)
     ordered = flow.quantised_network()
     frames = torch.tensor(digits.test_x)
     assert torch.equal(ordered.integer_logits(frames), network.integer_logits(frames))
@@ -79,6 +83,8 @@ def test_a_recipe_orders_filters_by_what_fires_together(tmp_path: Path) -> None:
         strengths = quant.lazy.run(net, digits.test_x, {}).layer("dense").strengths  # of conv3's filters
         return np.argsort(np.argsort(-strengths, axis=1), axis=1) < 32
 
+    answers = golden.run(flow.design, flow.test_frames, all_filters(flow.design)).outputs
+    assert (answers == network.integer_logits(frames).numpy()).all()
     kept = np.arange(64)
     assert ordered.formats == network.formats
     assert runs(fired(ordered), kept) < 0.9 * runs(fired(network), kept)
