@@ -85,6 +85,7 @@ def convert(
             "MaxBurst": engine.max_burst,
             "GapWords": engine.gap_words,
             "JoinWords": engine.join_words,
+            "Timeout": engine.timeout,
         },
         "LayerName": {
             name: _options(layers.get(name, LayerSection()), predictor_file, recipe.prune is not None, recipe.mode)

@@ -133,6 +133,7 @@ class EngineSection(Section):
     max_burst: Literal[1, 2, 4, 8, 16, 32, 64, 128, 256] = 256
     gap_words: Annotated[int, Field(ge=0, le=64)] = 1
     join_words: Annotated[int, Field(ge=0, le=1024)] = 64
+    timeout: Annotated[int, Field(ge=0, lt=1 << 32)] = 65536
 
 
 class LayerSection(Section):

@@ -626,7 +626,9 @@ class Engine:
     `bus_bytes`: width of the external memory port. `predictor_lanes`: scores updated per cycle. `outstanding`: read
     bursts that may wait for data. `max_burst`: beats of one burst. `gap_words`: up to so many bus words of absent
     channels between present ones are fetched along with them, where a burst of its own would cost more. `join_words`:
-    while so many words are on their way, records that lie side by side share bursts; 0: never.
+    while so many words are on their way, records that lie side by side share bursts; 0: never. `timeout`: cycles for
+    which the memory may be silent while weights are waited for, after which the frame goes on without it and is marked
+    bad; what register TIMEOUT holds after reset; 0: for ever.
     """
 
     lanes: Lanes
@@ -636,6 +638,7 @@ class Engine:
     max_burst: int = 256
     gap_words: int = 1
     join_words: int = 64
+    timeout: int = 65536
 
     def __post_init__(self) -> None:
         for name, value, accepted in (
@@ -643,11 +646,12 @@ class Engine:
             ("predictor_lanes", self.predictor_lanes, (1, 2, 4, 8, 16, 32)),
             ("outstanding", self.outstanding, (1, 2, 4, 8, 16)),
             ("max_burst", self.max_burst, (1, 2, 4, 8, 16, 32, 64, 128, 256)),
-            ("gap_words", self.gap_words, tuple(range(65))),
-            ("join_words", self.join_words, tuple(range(1025))),
+            ("gap_words", self.gap_words, range(65)),
+            ("join_words", self.join_words, range(1025)),
+            ("timeout", self.timeout, range(1 << 32)),
         ):
             if value not in accepted:
-                listed = f"0 to {accepted[-1]}" if len(accepted) > 9 else ", ".join(map(str, accepted))
+                listed = f"0 to {accepted[-1]}" if isinstance(accepted, range) else ", ".join(map(str, accepted))
                 raise DesignError(f"engine: {name} is {value}; accepted: {listed}")
 
 

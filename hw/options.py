@@ -25,7 +25,7 @@ layer and everything after the first engine layer is on the engine. There, a lay
 are dense; a lazy layer without `Keep` keeps all filters until its register says otherwise.
 
 Of the engine, under ``hls_config["Model"]``: ``EngineFilterLanes``, ``EnginePixelLanes``, ``BusBytes``,
-``PredictorLanes``, ``Outstanding``, ``MaxBurst``, ``GapWords``, ``JoinWords``; see `hw.design.Engine`.
+``PredictorLanes``, ``Outstanding``, ``MaxBurst``, ``GapWords``, ``JoinWords``, ``Timeout``; see `hw.design.Engine`.
 """
 
 from __future__ import annotations
@@ -190,6 +190,7 @@ MODEL_KNOBS: dict[str, int] = {
     "MaxBurst": Engine.max_burst,
     "GapWords": Engine.gap_words,
     "JoinWords": Engine.join_words,
+    "Timeout": Engine.timeout,
 }
 """Name and default."""
 
@@ -257,6 +258,7 @@ def engine_options(model: Mapping[str, object]) -> Engine:
         max_burst=numbers["MaxBurst"],
         gap_words=numbers["GapWords"],
         join_words=numbers["JoinWords"],
+        timeout=numbers["Timeout"],
     )
 
 

@@ -16,6 +16,7 @@ class Register(IntEnum):
     FINGERPRINT_LOW = 0x008
     FINGERPRINT_HIGH = 0x00C
     IMAGE_BASE = 0x010
+    TIMEOUT = 0x014
     CONTROL = 0x018
     STATUS = 0x01C
     FRAMES = 0x020
@@ -46,6 +47,7 @@ class Status(IntFlag):
     BUS_ERROR = 1 << 1
     SHORT_FRAME = 1 << 2
     LONG_FRAME = 1 << 3
+    TIMEOUT = 1 << 4
 
 
 ERRORS = ~Status.BUSY

@@ -12,7 +12,7 @@ from hw.design import Design, IntArray
 from hw.emit import emit
 from hw.registers import Register, Status
 from sim import golden
-from sim.faults import BusError, FrameLength, RegisterWrite, Response
+from sim.faults import BusError, FrameLength, RegisterWrite, Refusal, Response, Silence
 from sim.memory import FixedLatency, Stalls
 from sim.verilated import RtlRun, SimulationError, VerilatedModel, build
 from tests.designs import random_design, random_frames
@@ -82,6 +82,66 @@ def test_an_error_at_any_beat_marks_its_frame(seed: int) -> None:
         run = live.run(frames, faults=[BusError(count + beat, response, beats=3)])
         assert run.bad[1]
         assert not run.bad[0]
+
+
+LIMIT = 200  # cycles of silence that are borne below; more than any latency
+
+
+def patient(seed: int) -> VerilatedModel:
+    """A model with this limit."""
+    live = model(seed)
+    live.write_register(Register.TIMEOUT, LIMIT)
+    return live
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_silence_marks_the_frames_that_it_costs(seed: int) -> None:
+    """Of all lengths, from any beat or request on: the frame in which it began, later ones while it goes on."""
+    design = emitted(seed)[0]
+    live = patient(seed)
+    frames = np.repeat(random_frames(design, 1, seed), 4, axis=0)
+    rng, count = np.random.default_rng(seed), beats(seed)
+    frame = int(np.diff(live.run(frames).last_out).max())
+    for place in sorted({0, 1, count - 1, *rng.integers(0, count, 8).tolist()}):
+        for cycles in (LIMIT // 2, 2 * LIMIT, frame // 2, frame, 3 * frame):
+            run = live.run(frames, faults=[Silence(place, cycles)])
+            borne = cycles <= LIMIT
+            check(design, run, frames, set(np.flatnonzero(run.bad)), Status(0) if borne else Status.TIMEOUT)
+            assert run.bad[0] == (not borne)
+            assert (run.bad[:-1] >= run.bad[1:]).all()  # once the memory is back it is back
+        check(design, live.run(frames), frames, set(), Status(0))
+    for request in (0, 1, 3):
+        for cycles in (LIMIT // 2, 2 * LIMIT, frame):
+            run = live.run(frames, faults=[Refusal(request, cycles)])
+            assert run.bad[0] == (cycles > LIMIT)
+            assert (run.bad[:-1] >= run.bad[1:]).all()
+            check(design, run, frames, set(np.flatnonzero(run.bad)), Status.TIMEOUT if run.bad[0] else Status(0))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_dead_memory_costs_every_frame_one_time_out(seed: int) -> None:
+    """From any beat on, or refusing requests; when it comes back, with late answers to old requests, all is right."""
+    design = emitted(seed)[0]
+    live = patient(seed)
+    frames = np.repeat(random_frames(design, 1, seed), 4, axis=0)
+    rng, count = np.random.default_rng(seed), beats(seed)
+    limit = 20_000  # longer than a frame takes, whatever its weights
+    live.write_register(Register.TIMEOUT, limit)
+    for place in sorted({0, count - 1, *rng.integers(0, count, 4).tolist()}):
+        for fault in (Silence(count + place), Refusal(int(rng.integers(0, 4)))):
+            run = live.run(frames, faults=[fault])
+            assert run.bad[1:].all()
+            assert run.causes == Status.TIMEOUT
+            assert (np.diff(run.last_out) // limit == 1).all()
+            check(design, live.run(frames), frames, set(), Status(0))
+
+
+def test_without_a_limit_any_silence_is_borne() -> None:
+    design = emitted(SEEDS[0])[0]
+    live = patient(SEEDS[0])
+    live.write_register(Register.TIMEOUT, 0)
+    frames = random_frames(design, 2, 1)
+    check(design, live.run(frames, faults=[Silence(5, 90_000), Refusal(7, 3000)]), frames, set(), Status(0))
 
 
 # -- control port -----------------------------------------------------------------------------------------------------

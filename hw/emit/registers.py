@@ -82,6 +82,7 @@ def _render(template: str, design: Design) -> str:
         version=VERSION,
         errors=[str(flag.name).lower() for flag in ERRORS],
         bus_bytes=design.engine.bus_bytes,
+        timeout=design.engine.timeout,
         classes=design.classes,
         class_words=[min(32, design.classes - first) for first in range(0, design.classes, 32)],
         classes_at=CLASSES_AT,

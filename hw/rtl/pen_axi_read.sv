@@ -18,6 +18,12 @@
 //              command's tag; `data_last_o` marks the last word of a command. There is no back-pressure: RREADY is
 //              constant 1 and the consumer always takes.
 //   Errors     `error_o` pulses with each beat whose RRESP is not OKAY; the beat is delivered like any other.
+//   Giving up  When commands wait for words and for more than `timeout_i` cycles (0: for ever) no request is taken and no
+//              beat comes, `timeout_o` pulses, and the module gives up; `give_up_i` makes it do so too. From the next cycle
+//              on (`lost_o`) it requests nothing more, and gives every command, old and new, its words at once: one per
+//              cycle, with any data. `resume_i` ends that, when no command is open; the next one may come the cycle after.
+//              A request on the bus stays there until it is taken. Beats that the memory still owes are taken and dropped
+//              whenever they come, before those of later commands; until then their bursts count as in flight.
 //   Idle       `idle_o` is high while no accepted command has words outstanding: low from the cycle after a command is
 //              taken to the cycle of its last word.
 //   Reset      forgets all commands. The memory port must be reset with it, or be quiet: beats that answer a forgotten
@@ -45,6 +51,12 @@ module pen_axi_read #(
     output logic [8*BusBytes-1:0] data_o,
     output logic [TagBits-1:0]    data_tag_o,
     output logic                  data_last_o,
+
+    input  logic [31:0]           timeout_i,
+    input  logic                  give_up_i,
+    input  logic                  resume_i,
+    output logic                  timeout_o,
+    output logic                  lost_o,
 
     output logic                  error_o,
     output logic                  idle_o,
@@ -93,6 +105,7 @@ module pen_axi_read #(
   logic [TagBits-1:0] open_tag;
   logic [WordsBits-1:0] open_words;
   logic [WordsBits-1:0] seen_q;  // words of the oldest one that have come
+  logic lost_q;                  // given up
   logic [$clog2(Commands+1)-1:0] unused_open_level;
 
   pen_fifo #(
@@ -121,7 +134,7 @@ module pen_axi_read #(
   assign joins        = (JoinAbove > 0) && (cmd_addr_i == join_end_q) && (32'(joined_words) <= MaxBurst);
   assign join_hold    = (JoinAbove > 0) && (32'(flight_words_q) >= JoinAbove) && (!cmd_valid_i || joins);
   assign join_leaves  = join_valid_q && split_ready && !join_hold;
-  assign cmd_ready_o  = open_ready && (!join_valid_q || join_leaves || joins);
+  assign cmd_ready_o  = open_ready && (!join_valid_q || join_leaves || joins || lost_q);
   assign take         = cmd_valid_i && cmd_ready_o;
 
   always_ff @(posedge clk_i) begin
@@ -136,7 +149,7 @@ module pen_axi_read #(
         join_words_q <= (LengthBits + 1)'(cmd_words_i);
       end
     end
-    if (!rst_ni) join_valid_q <= 1'b0;
+    if (!rst_ni || lost_q) join_valid_q <= 1'b0;
   end
 
   // ---- The command that is being split --------------------------------------------------------------------------
@@ -161,7 +174,7 @@ module pen_axi_read #(
   endfunction
 
   assign final_burst = left_q <= LengthBits'(limit_q);
-  assign issue       = split_valid_q && limit_known_q && record_ready && (!ar_valid_q || m_axi_arready);
+  assign issue       = split_valid_q && limit_known_q && record_ready && (!ar_valid_q || m_axi_arready) && !lost_q;
   assign split_ready = !split_valid_q || (issue && final_burst);
 
   always_comb begin
@@ -208,10 +221,8 @@ module pen_axi_read #(
     ar_valid_q    <= ar_valid_d;
     ar_addr_q     <= ar_addr_d;
     ar_len_q      <= ar_len_d;
-    if (!rst_ni) begin
-      split_valid_q <= 1'b0;
-      ar_valid_q    <= 1'b0;
-    end
+    if (!rst_ni || lost_q) split_valid_q <= 1'b0;
+    if (!rst_ni) ar_valid_q <= 1'b0;
   end
 
   assign m_axi_araddr  = ar_addr_q;
@@ -224,32 +235,60 @@ module pen_axi_read #(
 
   // ---- What the beats that return belong to -----------------------------------------------------------------------
   logic [$clog2(Outstanding+1)-1:0] flight_q;  // bursts
-  logic beat, burst_end;
+  logic [$clog2(Outstanding+1)-1:0] owed_q;    // of these, the first ones, which nobody waits for any more
+  logic beat, burst_end, wanted;
 
   assign record_ready = flight_q != ($clog2(Outstanding+1))'(Outstanding);
   assign m_axi_rready = 1'b1;
   assign beat         = m_axi_rvalid && (flight_q != '0);
   assign burst_end    = beat && m_axi_rlast;
-  assign data_valid_o = beat;
+  assign wanted       = beat && (owed_q == '0) && !lost_q;
+  assign data_valid_o = wanted || (lost_q && open_valid);
   assign data_o       = m_axi_rdata;
   assign data_tag_o   = open_tag;
-  assign data_last_o  = beat && (seen_q == open_words - 1'b1);
-  assign error_o      = beat && m_axi_rresp != 2'b00;
+  assign data_last_o  = data_valid_o && (seen_q == open_words - 1'b1);
+  assign error_o      = wanted && m_axi_rresp != 2'b00;
   assign idle_o       = !open_valid;
 
   always_ff @(posedge clk_i) begin
     flight_q       <= flight_q + ($clog2(Outstanding+1))'(issue) - ($clog2(Outstanding+1))'(burst_end);
     flight_words_q <= flight_words_q + (issue ? FlightBits'(ar_len_d) + 1'b1 : '0) - FlightBits'(beat);
-    if (beat) seen_q <= data_last_o ? '0 : seen_q + 1'b1;
+    if (data_valid_o) seen_q <= data_last_o ? '0 : seen_q + 1'b1;
+    if (lost_q) owed_q <= flight_q - ($clog2(Outstanding+1))'(burst_end);
+    else if (owed_q != '0) owed_q <= owed_q - ($clog2(Outstanding+1))'(burst_end);
     if (!rst_ni) begin
+      owed_q         <= '0;
       flight_q       <= '0;
       flight_words_q <= '0;
       seen_q         <= '0;
     end
   end
 
+  // ---- Silence ----------------------------------------------------------------------------------------------------
+  logic [31:0] silent_q;  // cycles
+  logic late_q, silent;
+
+  assign silent    = open_valid && !lost_q && !beat && !(ar_valid_q && m_axi_arready);
+  assign timeout_o = late_q && silent;
+  assign lost_o    = lost_q;
+
+  always_ff @(posedge clk_i) begin
+    silent_q <= silent ? silent_q + 1'b1 : '0;
+    late_q   <= silent && (timeout_i != '0) && (silent_q >= timeout_i);
+    if (timeout_o || give_up_i) lost_q <= 1'b1;
+    else if (resume_i) lost_q <= 1'b0;
+    if (!rst_ni) begin
+      silent_q <= '0;
+      late_q   <= 1'b0;
+      lost_q   <= 1'b0;
+    end
+  end
+
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
+    if (rst_ni && resume_i) begin
+      assert (!open_valid && !cmd_valid_i) else $error("pen_axi_read %m: resumed while commands are open");
+    end
     if (rst_ni && cmd_valid_i) begin
       assert (cmd_words_i != '0) else $error("pen_axi_read %m: a command of no words");
       assert ((cmd_addr_i & AddrBits'(BusBytes - 1)) == '0)

@@ -11,8 +11,9 @@
 // computes no filter, and more than there are means all.
 //
 // Every frame has a mark, which says whether its pixels are good: the marks come in order, each before the frame may
-// start. Whether an answer is good says `logit_bad_o` with its last logit: it is not when the frame's mark was bad or a
-// read was answered with an error. `frame_bad_o` says the same beside `frame_done_o`.
+// start. Whether an answer is good says `logit_bad_o` with its last logit: it is not when the frame's mark was bad, a read
+// was answered with an error, or the memory was silent for more than `timeout_i` cycles (0: as long as it likes) while
+// weights were waited for: then the frame goes on without it. `frame_bad_o` says the same beside `frame_done_o`.
 //
 // What tells the scores is a step's kind of predictor: the strengths of channels (linear), bits of them (paths), the wanted
 // classes `classes_i`, read when the layer before starts, or a few hidden values first (low rank): these are made of the
@@ -81,12 +82,14 @@ module pen_engine #(
   input  logic                       rst_ni,
   input  logic                       enable_i,
   input  logic [31:0]                image_base_i,
+  input  logic [31:0]                timeout_i,
   input  logic [Steps-1:0][1:0]      mode_i,
   input  logic [Steps-1:0][15:0]     keep_i,
   input  logic [Steps-1:0][31:0]     threshold_i,
   input  logic [ClassBits-1:0]       classes_i,
   output logic                       busy_o,
   output logic                       bus_error_o,
+  output logic                       timeout_o,
   // Row stream of the tail's input
   input  logic                       row_valid_i,
   output logic                       row_ready_o,
@@ -692,7 +695,7 @@ module pen_engine #(
   );
 
   // ---- Weights ----------------------------------------------------------------------------------------------------------------------
-  logic                   cmd_valid, cmd_ready, data_valid, data_last, unused_axi_idle;
+  logic                   cmd_valid, cmd_ready, data_valid, data_last, unused_axi_idle, unused_lost;
   logic [31:0]            cmd_addr;
   logic [RunBits-1:0]     cmd_words;
   logic [TagBits-1:0]     cmd_tag, data_tag;
@@ -788,6 +791,11 @@ module pen_engine #(
     .data_o(data),
     .data_tag_o(data_tag),
     .data_last_o(data_last),
+    .timeout_i,
+    .give_up_i(1'b0),
+    .resume_i(begin_frame),
+    .timeout_o,
+    .lost_o(unused_lost),
     .error_o(bus_error_o),
     .idle_o(unused_axi_idle),
     .m_axi_araddr,
@@ -942,7 +950,7 @@ module pen_engine #(
 
   always_ff @(posedge clk_i) begin
     cycles_q <= cycles_q + 1'b1;
-    if (bus_error_o) bad_q <= 1'b1;
+    if (bus_error_o || timeout_o) bad_q <= 1'b1;
     if (settle_q != '0) settle_q <= settle_q - 1'b1;
     if (group_done) begin
       beat_half_q <= !beat_half_q;

@@ -214,6 +214,7 @@ class AxiReadMemory:
     (cocotbext-axi's slaves need IDs.) `image` lies at `base`; a read that touches a byte outside it fails the test, as
     does any request that AXI forbids. Latency from request to first beat is drawn from `latency`; `pause` makes
     back-pressure on requests and bubbles between beats. A beat whose address is in `failing` is answered with SLVERR.
+    While `refusing`, no request is taken; while `silent`, no beat comes.
     """
 
     def __init__(
@@ -239,6 +240,7 @@ class AxiReadMemory:
         self._rng = random.Random(seed)  # noqa: S311 - stimulus
         self._bursts: deque[_Burst] = deque()
         self.failing: set[int] = set()
+        self.refusing = self.silent = False
         self.requests: list[tuple[int, int]] = []  # address and beats
         self.beats = 0
         self.most_in_flight = 0
@@ -255,10 +257,11 @@ class AxiReadMemory:
         ports, clock, offered = self._ports, self._dut.clk_i, False
         waiting: tuple[int, int] | None = None
         while True:
-            ports["arready"].value = not next(self._request_pause)
+            ports["arready"].value = not next(self._request_pause) and not self.refusing
             if not offered:
                 front = self._bursts[0] if self._bursts else None
-                offered = front is not None and self._now >= front.earliest and not next(self._beat_pause)
+                due = front is not None and self._now >= front.earliest and not self.silent
+                offered = due and not next(self._beat_pause)
                 self._drive(front if offered else None)
             await FallingEdge(clock)
             if offered and int(ports["rready"].value):

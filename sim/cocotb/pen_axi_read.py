@@ -42,6 +42,8 @@ class Testbench:
         self.driver = StreamDriver(dut.clk_i, dut.cmd_valid_i, dut.cmd_ready_o, fields, pauses(command_pause, 13))
         self.times: list[int] = []  # cycles in which words came
         self.errors = 0
+        self.timeouts: list[int] = []  # cycles
+        self.moved = 0  # cycle in which the first command was taken, or something last moved on the port
         self._accepted = self._delivered = 0
         self._task = cocotb.start_soon(self._watch())
 
@@ -90,15 +92,32 @@ class Testbench:
             if int(dut.data_valid_o.value):
                 self._delivered += 1
                 self.times.append(self.counter.now)
-                self.scoreboard.check((int(dut.data_o.value), int(dut.data_tag_o.value), bool(dut.data_last_o.value)))
+                word = int(dut.data_o.value)
+                if int(dut.lost_o.value) and self.scoreboard.expected:
+                    word = self.scoreboard.expected[0][0]  # any will do
+                self.scoreboard.check((word, int(dut.data_tag_o.value), bool(dut.data_last_o.value)))
             self.errors += int(dut.error_o.value)
+            if int(dut.timeout_o.value):
+                self.timeouts.append(self.counter.now)
+            if int(dut.m_axi_rvalid.value) or (int(dut.m_axi_arvalid.value) and int(dut.m_axi_arready.value)):
+                self.moved = self.counter.now
+            if int(dut.cmd_valid_i.value) and int(dut.cmd_ready_o.value) and self._accepted == self._delivered:
+                self.moved = max(self.moved, self.counter.now)
             if int(dut.cmd_valid_i.value) and int(dut.cmd_ready_o.value) and int(dut.rst_ni.value):
                 self._accepted += int(dut.cmd_words_i.value)
 
 
 async def prepare(dut: Any) -> None:
     """Clock and reset, with both ends silent."""
-    await start(dut, dut.cmd_valid_i, dut.m_axi_rvalid, dut.m_axi_arready)
+    quiet = (dut.cmd_valid_i, dut.m_axi_rvalid, dut.m_axi_arready, dut.timeout_i, dut.give_up_i, dut.resume_i)
+    await start(dut, *quiet)
+
+
+async def pulse(dut: Any, signal: Any) -> None:
+    """High for one cycle."""
+    signal.value = 1
+    await RisingEdge(dut.clk_i)
+    signal.value = 0
 
 
 @cocotb.test()
@@ -201,6 +220,89 @@ async def every_failed_beat_is_reported(dut: Any) -> None:
     await bench.run(commands)
     read = [c["addr"] + i * bench.bus for c in commands for i in range(5)]
     assert bench.errors == sum(address in failing for address in read)
+
+
+@cocotb.test()
+@cocotb.parametrize(at=["request", "first beat", "mid-burst"])
+async def silence_ends_in_giving_up(dut: Any, at: str) -> None:
+    """At the promised cycle; all words come; as often as it is asked again. What the memory owes is never taken."""
+    await prepare(dut)
+    bench, limit = Testbench(dut, latency=(5, 5)), 50
+    dut.timeout_i.value = limit
+    words = min(6, (1 << parameter("WordsBits")) - 1)
+    # Neighbours, so that joined ones are given up as well; the first turn's answers are errors when they come late.
+    turns = [[bench.command(words, address=(turn * 10 + i) * words * bench.bus) for i in range(5)] for turn in range(3)]
+    bench.memory.failing = {c["addr"] + i * bench.bus for turn in turns[:2] for c in turn for i in range(words)}
+    if at == "mid-burst":
+        bench.memory.failing -= {turns[0][0]["addr"] + i * bench.bus for i in range(words)}
+    bench.memory.refusing, bench.memory.silent = at == "request", at == "first beat"
+    for turn in range(2):
+        bench.expect(turns[turn])
+        bench.driver.send(turns[turn])
+        while len(bench.timeouts) <= turn:
+            await FallingEdge(dut.clk_i)
+            bench.memory.silent |= at == "mid-burst" and bench.scoreboard.seen == words - 1
+            assert bench.counter.now < 1000 * (turn + 1)
+            moved = bench.moved
+            await RisingEdge(dut.clk_i)
+        assert bench.timeouts[turn] == moved + limit + 2
+        await cycles(dut, 5 * words + 2)
+        bench.scoreboard.finish()
+        assert bench.times[-1] - bench.timeouts[turn] <= 5 * words + 1
+        await FallingEdge(dut.clk_i)
+        assert int(dut.lost_o.value)
+        assert int(dut.idle_o.value)
+        await RisingEdge(dut.clk_i)
+        await pulse(dut, dut.resume_i)
+        await FallingEdge(dut.clk_i)
+        assert not int(dut.lost_o.value)
+        await RisingEdge(dut.clk_i)
+    bench.memory.refusing = bench.memory.silent = False
+    await bench.run(turns[2])
+    assert len(bench.timeouts) == 2
+    assert bench.errors == 0
+
+
+@cocotb.test()
+async def a_memory_that_is_just_in_time_is_waited_for(dut: Any) -> None:
+    """A beat in the last cycle of a silence ends it; one cycle later is too late; without a limit nothing is."""
+    await prepare(dut)
+    limit = 30
+    for latency, timeout, late in ((limit + 2, limit, False), (limit + 3, limit, True), (300, 0, False)):
+        bench = Testbench(dut, latency=(latency, latency))
+        dut.timeout_i.value = timeout
+        await bench.run([bench.command(1)])
+        assert bool(bench.timeouts) == late
+        await cycles(dut, latency)
+        await pulse(dut, dut.resume_i)
+        bench.stop()
+        await reset(dut)
+
+
+@cocotb.test()
+async def told_to_give_up_it_asks_for_nothing(dut: Any) -> None:
+    """Before the first command, or with bursts on their way; afterwards all is as ever."""
+    await prepare(dut)
+    bench = Testbench(dut, latency=(9, 9))
+    await pulse(dut, dut.give_up_i)
+    await bench.run([bench.command(4) for _ in range(3)])
+    assert not bench.memory.requests
+    await pulse(dut, dut.resume_i)
+    await bench.run([bench.command(4)])
+    asked = len(bench.memory.requests)
+    commands = [bench.command(4) for _ in range(3)]
+    bench.expect(commands)
+    bench.driver.send(commands)
+    while len(bench.memory.requests) == asked:
+        await RisingEdge(dut.clk_i)
+    await pulse(dut, dut.give_up_i)
+    await bench.driver.wait()
+    await cycles(dut, 16)
+    bench.scoreboard.finish()
+    await pulse(dut, dut.resume_i)
+    await bench.run([bench.command(4) for _ in range(3)])
+    assert bench.errors == 0
+    assert not bench.timeouts
 
 
 @cocotb.test()

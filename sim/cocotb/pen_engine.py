@@ -168,6 +168,7 @@ class Testbench:
         self.monitor = StreamMonitor(*stream, self._logit, pauses(pause, 14))
         dut.image_base_i.value = BASE
         dut.enable_i.value = 1
+        dut.timeout_i.value = 0
         self.select({})
 
     def stop(self) -> None:
