@@ -12,7 +12,7 @@ from hw.design import Design, IntArray
 from hw.emit import emit
 from hw.registers import Register, Status
 from sim import golden
-from sim.faults import BusError, FrameLength, RegisterWrite, Refusal, Response, Silence
+from sim.faults import BusError, FrameLength, Refusal, RegisterWrite, Response, Silence
 from sim.memory import FixedLatency, Stalls
 from sim.verilated import RtlRun, SimulationError, VerilatedModel, build
 from tests.designs import random_design, random_frames
