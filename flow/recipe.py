@@ -49,7 +49,8 @@ class ModelSection(Section):
 class FitSection(Section):
     """How weights are trained, by `optimiser` in steps of `batch` images.
 
-    The learning rate rises linearly to `rate` over a share `warmup` of the steps and falls as a cosine to zero.
+    The learning rate rises linearly to `rate` over a share `warmup` of the steps and falls as a cosine to zero; at each
+    epoch in `restarts` this begins again, with half the peak of before.
     `augment` shifts and mirrors images, `smoothing` is that of the labels, `precision` that of convolutions.
     """
 
@@ -59,9 +60,19 @@ class FitSection(Section):
     decay: Annotated[float, Field(ge=0, lt=1)] = 1e-2
     optimiser: Literal["adamw", "sgd"] = "adamw"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    restarts: tuple[PositiveInt, ...] = ()
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augment: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _begins_again_within(self) -> Self:
+        if list(self.restarts) != sorted({*self.restarts} & {*range(1, self.epochs)}):
+            raise ValueError(
+                f"restarts = {list(self.restarts)} with {self.epochs} epochs; accepted: epochs from 1 to "
+                f"{self.epochs - 1}, in rising order"
+            )
+        return self
 
 
 class TrainSection(FitSection):

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,9 @@ from sw.gate import Gate, OnlinePredictor, gated
 class TrainSettings:
     """An optimiser and a learning rate that rises linearly over a share `warmup` of the steps, then falls as a cosine.
 
+    At each epoch in `restarts` this begins again, with half the peak of before (Loshchilov and Hutter 2017, section 3,
+    with peaks that fall); so a training that has ended can be made longer.
+
     `batch` in images, `rate` the peak learning rate, `decay` the weight decay, `smoothing` that of the labels. `sgd`
     has Nesterov momentum of 0.9. `augment` shifts every image by up to 4 pixels and mirrors every second one.
     `precision` bfloat16 computes convolutions and products in it (sums, weights and updates stay float32); it needs
@@ -43,6 +47,7 @@ class TrainSettings:
     decay: float = 1e-2
     optimiser: Literal["adamw", "sgd"] = "adamw"
     warmup: float = 0.0
+    restarts: tuple[int, ...] = ()
     smoothing: float = 0.0
     augment: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -50,6 +55,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or not self.rate > 0 or not self.decay >= 0:
             raise ValueError(f"{self}: epochs and batch must be at least 1, rate positive, decay not negative")
+        if list(self.restarts) != sorted({*self.restarts} & {*range(1, self.epochs)}):
+            raise ValueError(f"{self}: restarts must be epochs within the training, in rising order")
         if not 0 <= self.warmup < 1 or not 0 <= self.smoothing < 1:
             raise ValueError(f"{self}: warmup and smoothing must be at least 0 and below 1")
 
@@ -61,13 +68,20 @@ class TrainSettings:
         return torch.optim.AdamW(trained, self.rate, weight_decay=self.decay)
 
     def schedule(self, optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-        """The learning rate over `steps` steps."""
-        rising = round(self.warmup * steps)
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps - rising)
-        if not rising:
-            return falling
-        rise = torch.optim.lr_scheduler.LinearLR(optimiser, 1 / rising, 1.0, rising)
-        return torch.optim.lr_scheduler.SequentialLR(optimiser, [rise, falling], [rising])
+        """The learning rate over all epochs, of `steps` steps each."""
+        pieces: list[torch.optim.lr_scheduler.LRScheduler] = []
+        ends = []
+        for cycle, (first, last) in enumerate(pairwise((0, *self.restarts, self.epochs))):
+            length = (last - first) * steps
+            rising = round(self.warmup * length)
+            if rising:
+                pieces.append(torch.optim.lr_scheduler.LinearLR(optimiser, 1 / rising, 1.0, rising))
+                ends.append(first * steps + rising)
+            pieces.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, length - rising))
+            ends.append(last * steps)
+            for piece in pieces[-2 if rising else -1 :]:
+                piece.base_lrs = [self.rate / 2**cycle for _ in piece.base_lrs]
+        return pieces[0] if len(pieces) == 1 else torch.optim.lr_scheduler.SequentialLR(optimiser, pieces, ends[:-1])
 
 
 @contextmanager
@@ -107,7 +121,7 @@ def fit(
         fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if narrow else "32-true")
         x, y = torch.tensor(data.train_x).to(memory_format=form), torch.tensor(data.train_y)
         plain = settings.optimiser_for(model)
-        schedule = settings.schedule(plain, settings.epochs * -(-len(x) // settings.batch))
+        schedule = settings.schedule(plain, -(-len(x) // settings.batch))
         network, optimiser = fabric.setup(_laid_out(model, form), plain)
         parts = _Parts(model, plain, schedule, predictors, repr((settings, gate)))
         done = parts.load(checkpoint) if checkpoint is not None and checkpoint.exists() else 0

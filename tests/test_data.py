@@ -1,6 +1,7 @@
 """Datasets and the float networks trained on them."""
 
 import gzip
+import math
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,15 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
 ) -> None:
     digits = data.load("digits", 0)
     settings = train.TrainSettings(
-        epochs=3, seed=7, optimiser="sgd", rate=0.05, warmup=0.3, smoothing=0.1, augment=True, precision="bfloat16"
+        epochs=3,
+        seed=7,
+        optimiser="sgd",
+        rate=0.05,
+        warmup=0.3,
+        restarts=(2,),
+        smoothing=0.1,
+        augment=True,
+        precision="bfloat16",
     )
     checkpoint = tmp_path / "training.pt"
 
@@ -88,6 +97,26 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
     other = train.TrainSettings(epochs=4, seed=7)
     with pytest.raises(ValueError, match="checkpoint of another training; remove it to start anew"):
         train.fit(models.build("digits_cnn", digits.shape, 10, 7), digits, other, progress=False, checkpoint=checkpoint)
+
+
+def test_the_rate_rises_and_falls_and_does_so_again_to_half_the_peak() -> None:
+    settings = train.TrainSettings(epochs=4, seed=1, optimiser="sgd", rate=0.8, warmup=0.5, restarts=(2,))
+    model = torch.nn.Linear(1, 1)
+    optimiser = settings.optimiser_for(model)
+    schedule, rates = settings.schedule(optimiser, steps=4), []
+    for _ in range(16):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    cosine = [0.4 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
+    first = [0.2, 0.35, 0.5, 0.65, *cosine]  # four steps from 1/4 of the peak towards it, four from the peak to zero
+    assert rates == pytest.approx([*first, *(rate / 2 for rate in first)])
+
+
+@pytest.mark.parametrize("restarts", [(0,), (4,), (2, 1), (2, 2)])
+def test_restarts_are_epochs_in_order(restarts: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="restarts must be epochs within the training, in rising order"):
+        train.TrainSettings(epochs=4, seed=1, restarts=restarts)
 
 
 def test_an_online_predictor_finds_the_map_behind_its_batches() -> None:

@@ -61,6 +61,10 @@ MISTAKES = {
     "not among the choices": (MINIMAL + "[engine]\nbus_bytes = 5\n", "'engine.bus_bytes' is 5; accepted: 4, 8, 16"),
     "wrong type": ('seed = "one"\n' + MINIMAL, "'seed' is 'one'; accepted: an integer"),
     "truth for a number": (MINIMAL + "[train]\nepochs = true\n", "'train.epochs' is True; accepted: an integer"),
+    "restart after the end": (
+        MINIMAL + "[train]\nepochs = 3\nrestarts = [3]\n",
+        "restarts = [3] with 3 epochs; accepted: epochs from 1 to 2, in rising order",
+    ),
     "too small": (MINIMAL + "[train]\nepochs = 0\n", "'train.epochs' is 0; accepted: at least 1"),
     "too large": (MINIMAL + "[quantise]\nweights = 9\n", "'quantise.weights' is 9; accepted: at most 8"),
     "share above one": (
