@@ -2,8 +2,8 @@
 
 Time depends on data only through masks: which channels are present (not all zero) and which filters are chosen. From
 these, `CycleModel` works out when every pass of the array, every read burst and every beat happens, as recurrences over
-windows, groups of filters and bursts (sim/cpp/model); nothing is computed cycle by cycle. On `FixedLatency` memory the
-answer equals the RTL's exactly. docs/cycle-model.md tells how it works and where it ends.
+windows, groups of filters and bursts (sim/cpp/model); nothing is computed cycle by cycle. The answer equals the RTL's
+exactly, on any memory of sim.memory. docs/cycle-model.md tells how it works and where it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hw.emit.program import Program
 from hw.emit.stage import Stage, head_stages
 from hw.image import RecordLayout
 from sim.golden import GoldenRun
-from sim.memory import IMAGE_BASE, RESET_CYCLES, FixedLatency
+from sim.memory import IMAGE_BASE, RESET_CYCLES, FixedLatency, Memory, MemoryTiming
 from sim.native import load
 
 Int32Array = NDArray[np.int32]
@@ -276,7 +276,7 @@ class _Model(ctypes.Structure):
         *_integers("channels", "frame_pixels", "pixels", "in_channels", "in_words"),
         *_integers("lanes", "lane_pixels", "predictor_lanes", "score_digits", "gap_words", "image_base"),
         *_integers("bus_bytes", "max_burst", "outstanding", "join_words"),
-        *_integers("latency", "memory_outstanding", "gap_every", "gap_cycles"),
+        ("memory", MemoryTiming),
         *_integers("reset_end", "first_in", "stages", "layers"),
         ("stage", ctypes.POINTER(_Stage)),
         ("layer", ctypes.POINTER(_Layer)),
@@ -310,7 +310,7 @@ class CycleModel:
     Raises `sim.native.NativeError` where there is no C++ compiler.
     """
 
-    def __init__(self, design: Design, memory: FixedLatency | None = None) -> None:
+    def __init__(self, design: Design, memory: Memory | None = None) -> None:
         self.design, self.memory = design, memory or FixedLatency()
         self._lib = _library()
         self._kept: list[NDArray[np.generic]] = []  # tables that the structures point to
@@ -321,7 +321,7 @@ class CycleModel:
         ]
         self._stages = [self._stage(stage) for stage in head_stages(design)]
         first = head_stages(design)[0].geometry if design.head else program.geometries[0]
-        engine, memory = design.engine, self.memory
+        engine = design.engine
         self._model = _Model(
             channels=design.input.channels,
             frame_pixels=design.input.pixels,
@@ -338,10 +338,7 @@ class CycleModel:
             max_burst=engine.max_burst,
             outstanding=engine.outstanding,
             join_words=engine.join_words,
-            latency=memory.latency,
-            memory_outstanding=memory.outstanding,
-            gap_every=memory.gap_every,
-            gap_cycles=memory.gap_cycles,
+            memory=self.memory.timing,
             reset_end=RESET_CYCLES,
             stages=len(self._stages),
             layers=len(self._layers),

@@ -26,7 +26,7 @@ from hw.control import Changes, Control, ranks
 from hw.design import BoolArray, Design, IntArray, Layer, Selection
 from hw.registers import CLASSES_AT, ENABLE, ERRORS, LayerRegister, Register, Status, layer_register
 from sim.faults import Fault, encode
-from sim.memory import IMAGE_BASE, FixedLatency, Stalls
+from sim.memory import IMAGE_BASE, FixedLatency, Memory, MemoryTiming, Stalls
 
 NO_SCORE = np.iinfo(np.int64).min  # what a score holds that no probe has given
 WATCHDOG_FLOOR = 100_000  # cycles without progress that are always granted
@@ -186,8 +186,9 @@ class RtlRun:
     """Answers to n frames, and how they came about.
 
     `outputs` (n, outputs) logits; `bad` (n,) frames marked by the RTL, from TUSER of the last logit; `layers` of the
-    tail; `bus_bytes` (n,) counted at the memory port, up to the end of each frame's last layer. `first_in`, `last_in`
-    and `last_out` (n,) are the cycles, since reset, of the handshakes of first and last pixel and of the last logit.
+    tail; `bus_bytes` and `bus_bursts` (n,) counted at the memory port, up to the end of each frame's last layer.
+    `first_in`, `last_in` and `last_out` (n,) are the cycles of the handshakes of first and last pixel and of the last
+    logit, counted from the start of the reset.
     `causes` are those that STATUS told at the end.
     """
 
@@ -195,6 +196,7 @@ class RtlRun:
     bad: BoolArray
     layers: tuple[RtlLayer, ...]
     bus_bytes: IntArray
+    bus_bursts: IntArray
     first_in: IntArray
     last_in: IntArray
     last_out: IntArray
@@ -215,9 +217,10 @@ class _Config(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in (
                 *("channels", "pixels", "outputs", "layers", "bus_bytes", "score_lanes", "image_base", "image_bytes"),
-                *("latency", "outstanding", "gap_every", "gap_cycles", "watchdog"),
             )
         ),
+        ("memory", MemoryTiming),
+        ("watchdog", ctypes.c_int64),
         ("stall_seed", ctypes.c_uint64),
         ("stall_probability", ctypes.c_double),
     )
@@ -225,7 +228,7 @@ class _Config(ctypes.Structure):
 
 _RESULTS = (
     *("outputs", "bad", "strengths", "scores", "chosen", "layer_cycles", "layer_bytes", "layer_chosen"),
-    *("bus_bytes", "first_in", "last_in", "last_out"),
+    *("bus_bytes", "bus_bursts", "first_in", "last_in", "last_out"),
 )
 
 
@@ -270,7 +273,7 @@ class VerilatedModel:
         library: Path,
         design: Design,
         image: bytes,
-        memory: FixedLatency | None = None,
+        memory: Memory | None = None,
         stalls: Stalls | None = None,
     ) -> None:
         memory, stalls = memory or FixedLatency(), stalls or Stalls(0, 0.0)
@@ -293,10 +296,7 @@ class VerilatedModel:
             score_lanes=design.engine.predictor_lanes,
             image_base=IMAGE_BASE,
             image_bytes=len(image),
-            latency=memory.latency,
-            outstanding=memory.outstanding,
-            gap_every=memory.gap_every,
-            gap_cycles=memory.gap_cycles,
+            memory=memory.timing,
             watchdog=_watchdog(design, memory, stalls),
             stall_seed=stalls.seed,
             stall_probability=stalls.probability,
@@ -379,6 +379,7 @@ class VerilatedModel:
             bad=arrays["bad"] != 0,
             layers=tuple(self._layers(arrays)),
             bus_bytes=arrays["bus_bytes"],
+            bus_bursts=arrays["bus_bursts"],
             first_in=arrays["first_in"],
             last_in=arrays["last_in"],
             last_out=arrays["last_out"],
@@ -415,7 +416,7 @@ class VerilatedModel:
             "scores": np.full((n, filters), NO_SCORE, np.int64),
             "chosen": np.zeros((n, filters), np.int64),
             **{name: np.zeros((n, len(tail)), np.int64) for name in ("layer_cycles", "layer_bytes", "layer_chosen")},
-            **{name: np.zeros(n, np.int64) for name in ("bus_bytes", "first_in", "last_in", "last_out")},
+            **{name: np.zeros(n, np.int64) for name in ("bus_bytes", "bus_bursts", "first_in", "last_in", "last_out")},
         }
         results = _Results(**{name: arrays[name].ctypes.data for name in _RESULTS})
         coded = (_Fault * len(faults))(*(_Fault(*encode(fault)) for fault in faults))
@@ -490,12 +491,12 @@ class VerilatedModel:
         return text.decode(errors="replace").strip()
 
 
-def _watchdog(design: Design, memory: FixedLatency, stalls: Stalls) -> int:
+def _watchdog(design: Design, memory: Memory, stalls: Stalls) -> int:
     """Cycles in which something must move: more than any group of filters computes for, on the slowest memory."""
     head = (layer.lanes for layer in design.head if layer.lanes)
     pixel_lanes = min((design.engine.lanes.pixels, *(lanes.pixels for lanes in head)))
     longest = max(layer.input.pixels * int(layer.kept_taps.sum()) for layer in design.layers)
-    wait = WATCHDOG_FLOOR + 4 * longest // pixel_lanes + memory.latency + memory.gap_cycles
+    wait = WATCHDOG_FLOOR + 4 * longest // pixel_lanes + memory.slowest
     return int(wait / (1 - stalls.probability))
 
 

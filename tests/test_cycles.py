@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.networks import Block, network
 from hw.control import Changes, Control
-from hw.design import Design, Engine, IntArray, Lanes, Mode, Selection
+from hw.design import Design, Engine, IntArray, Lanes, MapShape, Mode, Selection
 from hw.emit import emit
 from sim import golden
 from sim.cycles import Cause, CycleModel, CycleRun, Masks
-from sim.memory import FixedLatency
+from sim.memory import DRAMS, FixedLatency, Memory, dram
 from sim.verilated import RtlRun, VerilatedModel, build
 from tests.designs import digits_like, random_design, random_frames, random_threshold
 from tests.test_rtl_designs import FULL, QUICK, emitted
@@ -27,11 +28,34 @@ MEMORIES = {
     "usual": FixedLatency(),
     "slow": FixedLatency(latency=61, outstanding=1),
     "gaps": FixedLatency(latency=10, outstanding=2, gap_every=15, gap_cycles=4),
+    "DDR3": dram("DDR3-1600 x32", clock_mhz=100),
+    "SDRAM": replace(dram("SDRAM-133 x16", clock_mhz=66.7), refi=200, outstanding=2),  # refreshed all the time
 }
 
 
 def masks(design: Design, frames: IntArray, keep: Changes = None) -> Masks:
     return Masks.of(design, golden.run(design, frames, keep), keep)
+
+
+def built(design: Design) -> tuple[Path, bytes]:
+    """The library of the design's RTL, under build/ so that it is reused from run to run, and its weight image."""
+    folder = ROOT / "build" / "tests" / "cycles" / f"{design.name}_{design.fingerprint:016x}"
+    emit(design, folder)
+    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
+    return library, (folder / "weights.bin").read_bytes()
+
+
+def draw_memory(data: st.DataObject) -> Memory:
+    outstanding = data.draw(st.integers(1, 20), label="outstanding")
+    if data.draw(st.booleans(), label="DRAM"):
+        name = data.draw(st.sampled_from(sorted(DRAMS)), label="memory")
+        return replace(dram(name, data.draw(st.integers(20, 400), label="clock")), outstanding=outstanding)
+    return FixedLatency(
+        latency=data.draw(st.integers(1, 90), label="latency"),
+        outstanding=outstanding,
+        gap_every=data.draw(st.integers(0, 40), label="gap_every"),
+        gap_cycles=data.draw(st.integers(0, 9), label="gap_cycles"),
+    )
 
 
 def check(rtl: RtlRun, model: CycleRun) -> None:
@@ -44,6 +68,7 @@ def check(rtl: RtlRun, model: CycleRun) -> None:
     for stamp in ("first_in", "last_in", "last_out"):
         assert np.array_equal(getattr(rtl, stamp), getattr(model, stamp)), stamp
     assert np.array_equal(rtl.bus_bytes, model.bytes)
+    assert np.array_equal(rtl.bus_bursts, sum(layer.bursts for layer in model.layers))
 
 
 def compare(
@@ -51,7 +76,7 @@ def compare(
     library: Path,
     image: bytes,
     frames: IntArray,
-    memory: FixedLatency,
+    memory: Memory,
     keep: Changes = None,
 ) -> None:
     """A stream, and one frame of it alone."""
@@ -67,7 +92,7 @@ def compare(
 # -- equality with the RTL --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
-def test_random_designs(seed: int, memory: FixedLatency) -> None:
+def test_random_designs(seed: int, memory: Memory) -> None:
     design, library, image = emitted(seed)
     compare(design, library, image, random_frames(design, 14, seed + 1000), memory)
 
@@ -76,12 +101,7 @@ def test_random_designs(seed: int, memory: FixedLatency) -> None:
 @given(st.data())
 def test_any_memory_and_any_selection(data: st.DataObject) -> None:
     design, library, image = emitted(data.draw(st.sampled_from(QUICK), label="seed"))
-    memory = FixedLatency(
-        latency=data.draw(st.integers(1, 90), label="latency"),
-        outstanding=data.draw(st.integers(1, 20), label="outstanding"),
-        gap_every=data.draw(st.integers(0, 40), label="gap_every"),
-        gap_cycles=data.draw(st.integers(0, 9), label="gap_cycles"),
-    )
+    memory = draw_memory(data)
     frames = random_frames(design, data.draw(st.integers(1, 8), label="frames"), data.draw(st.integers(0, 99)))
     run, rng = golden.run(design, frames), np.random.default_rng(data.draw(st.integers(0, 99), label="thresholds"))
     keep = {
@@ -112,22 +132,28 @@ def test_any_engine(data: st.DataObject) -> None:
         join_words=data.draw(st.sampled_from((0, 1, 2, 8, 64)), label="join_words"),
     )
     design = replace(base, engine=engine)
-    folder = ROOT / "build" / "tests" / "cycles" / f"{design.name}_{design.fingerprint:016x}"
-    emit(design, folder)
-    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
-    memory = FixedLatency(data.draw(st.integers(1, 70), label="latency"), data.draw(st.integers(1, 16)))
-    compare(design, library, (folder / "weights.bin").read_bytes(), random_frames(design, 7, 1), memory)
+    library, image = built(design)
+    compare(design, library, image, random_frames(design, 7, 1), draw_memory(data))
 
 
 def test_the_default_recipes_network() -> None:
     design = digits_like(7)
-    folder = ROOT / "build" / "tests" / "cycles" / "digits_like"
-    emit(design, folder)
-    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
-    image, frames = (folder / "weights.bin").read_bytes(), random_frames(design, 6, 3)
+    library, image = built(design)
+    frames = random_frames(design, 6, 3)
     for kept in ((32, 64), (16, 32), (1, 5)):
         for memory in MEMORIES.values():
             compare(design, library, image, frames, memory, {"conv2": kept[0], "conv3": kept[1]})
+
+
+def test_a_predictor_that_holds_the_array_up() -> None:
+    """48 scores for each channel, one a cycle, and channels that take a dozen cycles: the queue between them is full."""
+    engine = Engine(Lanes(2, 4), predictor_lanes=1)
+    design = network("crowded", MapShape(1, 2, 2), (Block(24), Block(48)), engine, (), pinned=24)
+    library, image = built(design)
+    frames = random_frames(design, 4, 3)
+    compare(design, library, image, frames, MEMORIES["usual"])
+    run = CycleModel(design).alone(masks(design, frames))
+    assert (run.layers[0].causes[:, Cause.PREDICT] > run.layers[0].cycles // 2).any()
 
 
 # -- what holds without the RTL ---------------------------------------------------------------------------------------

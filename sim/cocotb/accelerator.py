@@ -24,6 +24,8 @@ from sim import golden
 from sim.cocotb.bench import PERIOD_NS, AxiReadMemory, CycleCounter, cycles, pauses, reset, start
 from sim.cocotb.probes import Probes
 from sim.cocotb.stimulus import random_maps
+from sim.cycles import CycleModel, Masks
+from sim.memory import DRAMS, FixedLatency, Memory, dram
 
 BASE = 0x1000_0F40  # not at a page, so that a lost base address or a wrong split at 4 KB shows
 WAIT = 40_000  # cycles after which a frame is given up
@@ -32,7 +34,14 @@ WAIT = 40_000  # cycles after which a frame is given up
 class Testbench:
     """The ports' other ends, and what must come of the frames that are sent."""
 
-    def __init__(self, dut: Any, seed: int, pause: float = 0.0, latency: tuple[int, int] = (10, 10)) -> None:
+    def __init__(
+        self,
+        dut: Any,
+        seed: int,
+        pause: float = 0.0,
+        latency: tuple[int, int] = (10, 10),
+        memory: Memory | None = None,
+    ) -> None:
         self.dut = dut
         self.design: Design = pickle.loads(Path(os.environ["PEN_DESIGN"]).read_bytes())  # noqa: S301 - our own file
         dut._log.info("stimulus from seed %d", seed)
@@ -40,7 +49,7 @@ class Testbench:
         self.counter = CycleCounter(dut)
         image = Path(os.environ["PEN_IMAGE"]).read_bytes()
         stalls = (pauses(pause, seed + 1), pauses(pause, seed + 2))
-        self.memory = AxiReadMemory(dut, image, BASE, latency, stalls, seed)
+        self.memory = AxiReadMemory(dut, image, BASE, latency, stalls, seed, memory=memory)
         self.probes = Probes(dut, self.design, self.counter)
         ports = (dut.clk_i, dut.rst_ni, False)  # reset is active low
         self.source = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis"), *ports)
@@ -174,6 +183,27 @@ async def answers_are_the_golden_models(dut: Any, pause: float) -> None:
             assert await bench.read(layer_register(index, LayerRegister.BYTES)) == trace.bytes[-1] == end[1]
             assert await bench.read(layer_register(index, LayerRegister.CYCLES)) == end[0]
     assert bench.memory.most_in_flight <= bench.design.engine.outstanding
+    await bench.finish()
+
+
+@cocotb.test()
+@cocotb.parametrize(memory=["fixed", *DRAMS])
+async def cycles_are_the_cycle_models(dut: Any, memory: str) -> None:
+    """Each layer of frames in a row takes what sim/cycles.py says, on memory with the same timing."""
+    timing = dram(memory, clock_mhz=100) if memory in DRAMS else FixedLatency(latency=23, outstanding=3)
+    await _start(dut)
+    bench = Testbench(dut, 6, memory=timing)
+    await bench.enable()
+    frames = bench.frames(3, seed=14)
+    await bench.send(frames)
+    while not (int(dut.s_axis_tvalid.value) and int(dut.s_axis_tready.value)):
+        await FallingEdge(dut.clk_i)
+    first_in = bench.memory.now  # the model's clock is the memory's
+    run = await bench.check(0, frames)
+    model = CycleModel(bench.design, timing).stream(Masks.of(bench.design, run), first_in)
+    taken = [[layer.ends[0][0] for layer in frame] for frame in bench.probes.frames]
+    assert taken == [[int(layer.cycles[index]) for layer in model.layers] for index in range(len(frames))]
+    assert len(bench.memory.requests) == sum(layer.bursts.sum() for layer in model.layers)
     await bench.finish()
 
 

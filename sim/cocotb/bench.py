@@ -19,6 +19,8 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
 from cocotb.utils import get_sim_steps, get_sim_time
 
+from sim.memory import Memory, Timing
+
 PERIOD_NS = 10
 
 
@@ -205,16 +207,16 @@ class Scoreboard:
 class _Burst:
     address: int
     left: int
-    earliest: int
+    offers: deque[int] = field(default_factory=deque)  # from which cycle on each beat; empty: not in service yet
 
 
 class AxiReadMemory:
     """Memory behind an AXI4 read port without IDs; ports are named ``<prefix>_araddr`` and so on.
 
     (cocotbext-axi's slaves need IDs.) `image` lies at `base`; a read that touches a byte outside it fails the test, as
-    does any request that AXI forbids. Latency from request to first beat is drawn from `latency`; `pause` makes
-    back-pressure on requests and bubbles between beats. A beat whose address is in `failing` is answered with SLVERR.
-    While `refusing`, no request is taken; while `silent`, no beat comes.
+    does any request that AXI forbids. Latency from request to first beat is drawn from `latency`, or all timing is
+    `memory`'s; `pause` makes back-pressure on requests and bubbles between beats. A beat whose address is in `failing`
+    is answered with SLVERR. While `refusing`, no request is taken; while `silent`, no beat comes.
     """
 
     def __init__(
@@ -226,6 +228,7 @@ class AxiReadMemory:
         pause: tuple[Iterator[bool], Iterator[bool]] | None = None,
         seed: int = 0,
         prefix: str = "m_axi",
+        memory: Memory | None = None,
     ) -> None:
         self._dut, self._image, self._base, self._latency = dut, image, base, latency
         self._ports = {
@@ -238,13 +241,16 @@ class AxiReadMemory:
         self._bus = len(self._ports["rdata"]) // 8
         self._request_pause, self._beat_pause = pause or (pauses(0.0, 0), pauses(0.0, 0))
         self._rng = random.Random(seed)  # noqa: S311 - stimulus
+        self._shape = memory.timing if memory else None
+        self._timing = Timing(memory, self._bus) if memory else None
+        self._next_beat = 0
         self._bursts: deque[_Burst] = deque()
         self.failing: set[int] = set()
         self.refusing = self.silent = False
         self.requests: list[tuple[int, int]] = []  # address and beats
         self.beats = 0
         self.most_in_flight = 0
-        self._now = 0
+        self.now = 0  # cycles since it was made
         self._task = cocotb.start_soon(self._run())
 
     def stop(self) -> None:
@@ -260,8 +266,8 @@ class AxiReadMemory:
             ports["arready"].value = not next(self._request_pause) and not self.refusing
             if not offered:
                 front = self._bursts[0] if self._bursts else None
-                due = front is not None and self._now >= front.earliest and not self.silent
-                offered = due and not next(self._beat_pause)
+                due = front is not None and bool(front.offers) and self.now >= max(front.offers[0], self._next_beat)
+                offered = due and not self.silent and not next(self._beat_pause)
                 self._drive(front if offered else None)
             await FallingEdge(clock)
             if offered and int(ports["rready"].value):
@@ -274,7 +280,7 @@ class AxiReadMemory:
             if valid and ready and int(self._dut.rst_ni.value):
                 self._accept(*request)
             await RisingEdge(clock)
-            self._now += 1
+            self.now += 1
 
     def _drive(self, burst: _Burst | None) -> None:
         ports = self._ports
@@ -295,8 +301,20 @@ class AxiReadMemory:
         burst = self._bursts[0]
         burst.address += self._bus
         burst.left -= 1
+        burst.offers.popleft()
+        self._next_beat = self.now + 1
+        if self._shape and self._shape.gap_every and self.beats % self._shape.gap_every == 0:
+            self._next_beat += self._shape.gap_cycles
         if not burst.left:
             self._bursts.popleft()
+            if self._shape and len(self._bursts) >= self._shape.outstanding:
+                self._serve(self._bursts[self._shape.outstanding - 1])  # it takes the place in service
+
+    def _serve(self, burst: _Burst) -> None:
+        if self._timing is None:
+            burst.offers.extend([self.now + self._rng.randint(*self._latency)] * burst.left)
+        else:
+            burst.offers.extend(self._timing.serve(self.now, burst.address, burst.left))
 
     def _accept(self, address: int, beats: int) -> None:
         last = address + beats * self._bus - 1
@@ -307,5 +325,7 @@ class AxiReadMemory:
         assert address >> 12 == last >> 12, f"{where} crosses 4 KB"
         assert self._base <= address <= last < self._base + len(self._image), f"{where} leaves the image"
         self.requests.append((address, beats))
-        self._bursts.append(_Burst(address, beats, self._now + self._rng.randint(*self._latency)))
+        self._bursts.append(_Burst(address, beats))
+        if self._shape is None or len(self._bursts) <= self._shape.outstanding:
+            self._serve(self._bursts[-1])
         self.most_in_flight = max(self.most_in_flight, len(self._bursts))

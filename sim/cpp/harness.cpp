@@ -32,7 +32,7 @@ struct PenConfig {
     int64_t score_lanes;  // scores of one probe_score_data
     int64_t image_base;
     int64_t image_bytes;
-    int64_t latency, outstanding, gap_every, gap_cycles;
+    pen::MemoryTiming memory;
     int64_t watchdog;     // cycles without progress that end a run
     uint64_t stall_seed;
     double stall_probability;
@@ -49,6 +49,7 @@ struct PenResults {
     int64_t* layer_bytes;   // (n, layers)
     int64_t* layer_chosen;  // (n, layers)
     int64_t* bus_bytes;     // (n,)
+    int64_t* bus_bursts;    // (n,)
     int64_t* first_in;      // (n,) cycle of the first pixel's handshake
     int64_t* last_in;       // (n,)
     int64_t* last_out;      // (n,)
@@ -90,7 +91,6 @@ namespace {
 
 using pen::Failure;
 using pen::Memory;
-using pen::MemoryTiming;
 using pen::Stall;
 using pen::fail;
 
@@ -109,8 +109,7 @@ public:
         : config_(config),
           source_stall_(config.stall_seed, kSource, config.stall_probability),
           sink_stall_(config.stall_seed, kSink, config.stall_probability),
-          memory_(MemoryTiming{config.latency, config.outstanding, config.gap_every, config.gap_cycles},
-                  static_cast<uint64_t>(config.image_base), image, static_cast<size_t>(config.image_bytes),
+          memory_(config.memory, static_cast<uint64_t>(config.image_base), image, static_cast<size_t>(config.image_bytes),
                   static_cast<unsigned>(config.bus_bytes), Stall(config.stall_seed, kRequest, config.stall_probability),
                   Stall(config.stall_seed, kData, config.stall_probability)) {
         for (int64_t layer = 0; layer < config.layers; ++layer) {
@@ -208,7 +207,7 @@ private:
         int64_t in_frame = 0, in_pixel = 0;     // next beat of s_axis
         int64_t out_frame = 0, out_index = 0;   // next beat of m_axis
         int64_t probed_frame = 0, probed_layer = 0;
-        int64_t bytes_before = 0;               // on the bus, before the frame that the tail works on
+        int64_t bytes_before = 0, bursts_before = 0;  // on the bus, before the frame that the tail works on
         std::vector<bool> measured;             // channels of the frame whose strength has been seen
     };
 
@@ -233,6 +232,7 @@ private:
         run_->start = now_;
         run_->faults = faults;
         run_->bytes_before = memory_.bytes_read();
+        run_->bursts_before = memory_.bursts_read();
         memory_.order(faults);
         progress_ = now_;
     }
@@ -471,7 +471,9 @@ private:
             run_->results->layer_chosen[index] = d.probe_layer_chosen;
             if (++run_->probed_layer < config_.layers) return;
             run_->results->bus_bytes[run_->probed_frame] = memory_.bytes_read() - run_->bytes_before;
+            run_->results->bus_bursts[run_->probed_frame] = memory_.bursts_read() - run_->bursts_before;
             run_->bytes_before = memory_.bytes_read();
+            run_->bursts_before = memory_.bursts_read();
             run_->measured.clear();
             run_->probed_layer = 0;
             ++run_->probed_frame;

@@ -14,9 +14,10 @@ constexpr uint64_t kPage = 4096;
 constexpr int64_t kForever = INT64_MAX;
 }  // namespace
 
-Memory::Memory(MemoryTiming timing, uint64_t base, const uint8_t* image, size_t bytes, unsigned bus_bytes,
+Memory::Memory(const MemoryTiming& timing, uint64_t base, const uint8_t* image, size_t bytes, unsigned bus_bytes,
                Stall request_stall, Stall data_stall)
-    : timing_(timing),
+    : shape_(timing),
+      timing_(make_timing(timing, bus_bytes)),
       base_(base),
       image_(image, image + bytes),
       bus_bytes_(bus_bytes),
@@ -53,7 +54,7 @@ void Memory::begin(int64_t now) {
     }
     if (data_valid_ || bursts_.empty()) return;  // a beat once offered stays
     const Burst& burst = bursts_.front();
-    if (burst.earliest < 0 || now < burst.earliest || now < next_beat_ || now < silent_until_) return;
+    if (burst.plan.empty() || now < burst.plan[burst.at].cycle || now < next_beat_ || now < silent_until_) return;
     if (Fault* fault = ordered(FaultKind::kSilence, fault_beat_); fault && !fault->happened) {
         fault->happened = true;
         silent_until_ = fault->amount < 0 ? kForever : now + fault->amount;
@@ -69,7 +70,7 @@ void Memory::refused() {
     }
 }
 
-bool Memory::data_last() const { return bursts_.front().left == 1; }
+bool Memory::data_last() const { return bursts_.front().taken + 1 == bursts_.front().beats; }
 
 unsigned Memory::response() {
     Fault* fault = ordered(FaultKind::kBusError, fault_beat_);
@@ -79,7 +80,8 @@ unsigned Memory::response() {
 }
 
 const uint8_t* Memory::data() {
-    const uint8_t* from = image_.data() + bursts_.front().offset;
+    const Burst& burst = bursts_.front();
+    const uint8_t* from = image_.data() + (burst.address - base_) + static_cast<uint64_t>(burst.taken) * bus_bytes_;
     beat_data_.assign(from, from + bus_bytes_);
     if (Fault* fault = ordered(FaultKind::kFlippedBit, fault_beat_)) {
         fault->happened = true;
@@ -97,13 +99,14 @@ void Memory::take_beat(int64_t now) {
     bytes_read_ += bus_bytes_;
     ++beats_;
     next_beat_ = now + 1;
-    if (timing_.gap_every > 0 && beats_ % timing_.gap_every == 0) next_beat_ += timing_.gap_cycles;
+    if (shape_.gap_every > 0 && beats_ % shape_.gap_every == 0) next_beat_ += shape_.gap_cycles;
     Burst& burst = bursts_.front();
-    burst.offset += bus_bytes_;
-    if (--burst.left > 0) return;
+    ++burst.taken;
+    if (burst.at + 1 < burst.plan.size() && burst.plan[burst.at + 1].beat == burst.taken) ++burst.at;
+    if (burst.taken < burst.beats) return;
     bursts_.pop_front();
-    const size_t slot = static_cast<size_t>(timing_.outstanding) - 1;
-    if (slot < bursts_.size()) bursts_[slot].earliest = now + timing_.latency;  // it takes the place in service
+    const size_t slot = static_cast<size_t>(shape_.outstanding) - 1;
+    if (slot < bursts_.size()) serve(now, bursts_[slot]);  // it takes the place in service
 }
 
 void Memory::accept(int64_t now, const ReadRequest& request) {
@@ -125,8 +128,11 @@ void Memory::accept(int64_t now, const ReadRequest& request) {
     }
     ++fault_request_;
     refused_ = 0;
-    const bool serve = bursts_.size() < static_cast<size_t>(timing_.outstanding);
-    bursts_.push_back({request.address - base_, request.length + 1, serve ? now + timing_.latency : -1});
+    bursts_.push_back({request.address, int64_t{request.length} + 1, 0, {}, 0});
+    ++bursts_read_;
+    if (bursts_.size() <= static_cast<size_t>(shape_.outstanding)) serve(now, bursts_.back());
 }
+
+void Memory::serve(int64_t now, Burst& burst) { timing_->serve(now, burst.address, burst.beats, burst.plan); }
 
 }  // namespace pen

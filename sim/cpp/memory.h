@@ -1,24 +1,18 @@
-// External memory behind an AXI4 read port: fixed latency, in order, one beat per cycle.
-//
-// The timing is defined in sim/memory.py (FixedLatency); this file follows it to the letter.
+// External memory behind an AXI4 read port: in order, one beat per cycle. The port's rules are defined in sim/memory.py;
+// this file follows them to the letter.
 #ifndef PEN_MEMORY_H
 #define PEN_MEMORY_H
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "random.h"
+#include "timing.h"
 
 namespace pen {
-
-struct MemoryTiming {
-    int64_t latency;      // cycles from the request's handshake to its first beat, at least 1
-    int64_t outstanding;  // bursts in service at a time, at least 1
-    int64_t gap_every;    // beats between gaps; 0: no gaps
-    int64_t gap_cycles;   // idle cycles of a gap
-};
 
 // What goes wrong, each once, counted from the moment in which it is ordered; the encoding of sim/faults.py.
 enum class FaultKind : int64_t { kFrameLength, kBusError, kSilence, kRefusal, kFlippedBit, kRegisterWrite };
@@ -40,7 +34,7 @@ struct ReadRequest {
 
 class Memory {
 public:
-    Memory(MemoryTiming timing, uint64_t base, const uint8_t* image, size_t bytes, unsigned bus_bytes, Stall request_stall,
+    Memory(const MemoryTiming& timing, uint64_t base, const uint8_t* image, size_t bytes, unsigned bus_bytes, Stall request_stall,
            Stall data_stall);
 
     // From now on these faults are in force, and no others: beats and requests are numbered from here.
@@ -68,18 +62,23 @@ public:
     void refused();  // a request was offered and not taken
 
     int64_t bytes_read() const { return bytes_read_; }
+    int64_t bursts_read() const { return bursts_read_; }
 
 private:
     struct Burst {
-        uint64_t offset;        // of the next beat in the image
-        unsigned left;          // beats
-        int64_t earliest;       // cycle from which its first beat may be offered; -1: not in service yet
+        uint64_t address;
+        int64_t beats, taken;
+        std::vector<Offer> plan;  // empty: not in service yet
+        size_t at;                // offer of the next beat
     };
 
     // The ordered fault of `kind` that covers number `at`, if there is one.
     Fault* ordered(FaultKind kind, int64_t at);
 
-    MemoryTiming timing_;
+    void serve(int64_t now, Burst& burst);
+
+    MemoryTiming shape_;
+    std::unique_ptr<Timing> timing_;
     uint64_t base_;
     std::vector<uint8_t> image_, beat_data_;
     unsigned bus_bytes_;
@@ -87,7 +86,7 @@ private:
     std::deque<Burst> bursts_;
     int64_t next_beat_ = 0;  // earliest cycle of any beat
     int64_t beats_ = 0;
-    int64_t bytes_read_ = 0;
+    int64_t bytes_read_ = 0, bursts_read_ = 0;
     std::vector<Fault> faults_;
     int64_t fault_beat_ = 0, fault_request_ = 0;  // since the faults were ordered
     int64_t silent_until_ = 0;

@@ -37,7 +37,7 @@ struct PenModel {
     int64_t in_channels, in_words;           // of the tail's input
     int64_t lanes, lane_pixels, predictor_lanes, score_digits, gap_words, image_base;
     int64_t bus_bytes, max_burst, outstanding, join_words;
-    int64_t latency, memory_outstanding, gap_every, gap_cycles;
+    pen::MemoryTiming memory;
     int64_t reset_end;  // first cycle after the reset
     int64_t first_in;   // in which the first pixel is offered
     int64_t stages, layers;
@@ -66,8 +66,13 @@ pen::Walk walk_of(const PenWalk& walk) {
 class Pipeline {
 public:
     Pipeline(const PenModel& model, const PenCycles& arrays, int64_t first_frame)
-        : model_(model), arrays_(arrays), first_frame_(first_frame), engine_(shape(model), layers(model), {model.wanted, model.wanted + model.classes}, memory(model)),
-          results_(static_cast<size_t>(model.layers)), present_(results_.size()), told_(results_.size()),
+        : model_(model),
+          arrays_(arrays),
+          first_frame_(first_frame),
+          engine_(shape(model), layers(model), {model.wanted, model.wanted + model.classes}, model.memory),
+          results_(static_cast<size_t>(model.layers)),
+          present_(results_.size()),
+          told_(results_.size()),
           chosen_(results_.size()) {
         tail_ = std::make_unique<pen::TailIn>(model.in_channels, model.in_words,
                                               [this](int64_t frame, int64_t valid) { return run(first_frame_ + frame, valid); });
@@ -92,8 +97,6 @@ private:
         return {m.lanes, m.lane_pixels, m.predictor_lanes, m.score_digits, m.gap_words, static_cast<uint64_t>(m.image_base),
                 {m.bus_bytes, m.max_burst, m.outstanding, pen::contract::commands(m.outstanding), m.join_words}};
     }
-
-    static pen::MemoryTiming memory(const PenModel& m) { return {m.latency, m.memory_outstanding, m.gap_every, m.gap_cycles}; }
 
     static std::vector<pen::LayerShape> layers(const PenModel& model) {
         std::vector<pen::LayerShape> shapes;
@@ -162,4 +165,22 @@ PEN_API void pen_alone(const PenModel* model, const PenCycles* arrays, int64_t f
     for (int64_t n = 1; n < threads; ++n) others.emplace_back(work);
     work();
     for (std::thread& other : others) other.join();
+}
+
+// The timing of a memory by itself, for benches in other languages: `plan` takes two numbers per offer, and there are at
+// most as many as beats. Returns how many.
+PEN_API void* pen_timing_create(const pen::MemoryTiming* timing, int64_t bus_bytes) {
+    return pen::make_timing(*timing, bus_bytes).release();
+}
+
+PEN_API void pen_timing_destroy(void* timing) { delete static_cast<pen::Timing*>(timing); }
+
+PEN_API int64_t pen_timing_serve(void* timing, int64_t cycle, uint64_t address, int64_t beats, int64_t* plan) {
+    std::vector<pen::Offer> offers;
+    static_cast<pen::Timing*>(timing)->serve(cycle, address, beats, offers);
+    for (size_t n = 0; n < offers.size(); ++n) {
+        plan[2 * n] = offers[n].beat;
+        plan[2 * n + 1] = offers[n].cycle;
+    }
+    return static_cast<int64_t>(offers.size());
 }

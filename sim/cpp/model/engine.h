@@ -118,8 +118,14 @@ private:
 
 class Engine {
 public:
-    Engine(const EngineShape& shape, std::vector<LayerShape> layers, std::vector<uint8_t> wanted, const MemoryTiming& memory)
-        : shape_(shape), layers_(std::move(layers)), wanted_(std::move(wanted)), port_(shape.port, memory), events_(shape.lanes), drain_(shape.pixels) {}
+    Engine(const EngineShape& shape, std::vector<LayerShape> layers, std::vector<uint8_t> wanted,
+           const MemoryTiming& memory)
+        : shape_(shape),
+          layers_(std::move(layers)),
+          wanted_(std::move(wanted)),
+          port_(shape.port, memory),
+          events_(shape.lanes),
+          drain_(shape.pixels) {}
 
     // A frame whose input is valid from cycle `valid` on: the end of every layer. `present`, `told` and `chosen` are masks
     // of the layers' input channels, of those that their predictors take, and of their filters. Returns the cycle from

@@ -6,18 +6,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <vector>
 
+#include "../timing.h"
 #include "contracts.h"
 
 namespace pen {
 
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max() / 4;
 constexpr int64_t kLongAgo = -kNever;
-
-struct MemoryTiming {
-    int64_t latency, outstanding, gap_every, gap_cycles;
-};
 
 struct PortShape {
     int64_t bus_bytes, max_burst, outstanding, commands, join_above;
@@ -33,7 +31,10 @@ struct Arrivals {
 class Port {
 public:
     Port(const PortShape& shape, const MemoryTiming& memory)
-        : shape_(shape), memory_(memory), ends_(static_cast<size_t>(std::max(shape.outstanding, memory.outstanding)), kLongAgo) {}
+        : shape_(shape),
+          memory_(memory),
+          timing_(make_timing(memory, shape.bus_bytes)),
+          ends_(static_cast<size_t>(std::max(shape.outstanding, memory.outstanding)), kLongAgo) {}
 
     // Forget what no later question can reach: all words have arrived.
     void begin_layer() {
@@ -136,7 +137,7 @@ private:
             const auto to_page_end = static_cast<int64_t>((kPage - address % kPage) / static_cast<uint64_t>(shape_.bus_bytes));
             const int64_t length = std::min({left, shape_.max_burst, to_page_end});
             cycle = std::max(cycle, end_before(shape_.outstanding) + contract::kBurstFree);
-            serve(cycle + contract::kBurstToRequest, length);
+            serve(cycle + contract::kBurstToRequest, address, length);
             last_issue_ = cycle;
             last_length_ = length;
             issued_ += length;
@@ -160,27 +161,36 @@ private:
         return ends_[static_cast<size_t>((served_ + size - n) % size)];
     }
 
-    // A burst whose request is accepted in cycle `accepted`: FixedLatency of sim/memory.py.
-    void serve(int64_t accepted, int64_t length) {
-        const int64_t service = std::max(accepted, end_before(memory_.outstanding));
-        int64_t cycle = service + memory_.latency, word = issued_, left = length;
-        while (left > 0) {
-            cycle = std::max(cycle, next_beat_);
-            const int64_t run = memory_.gap_every > 0 ? std::min(left, memory_.gap_every - beats_ % memory_.gap_every) : left;
-            arrivals_.push_back({word, cycle});
-            beats_ += run;
-            word += run;
-            left -= run;
-            next_beat_ = cycle + run;
-            if (memory_.gap_every > 0 && beats_ % memory_.gap_every == 0) next_beat_ += memory_.gap_cycles;
-            ends_[static_cast<size_t>(served_ % static_cast<int64_t>(ends_.size()))] = cycle + run - 1;
+    // A burst whose request is accepted in cycle `accepted`: the port's side of sim/memory.py.
+    void serve(int64_t accepted, uint64_t address, int64_t length) {
+        plan_.clear();
+        timing_->serve(std::max(accepted, end_before(memory_.outstanding)), address, length, plan_);
+        int64_t last = 0;
+        for (size_t n = 0; n < plan_.size(); ++n) {
+            int64_t beat = plan_[n].beat;
+            const int64_t until = n + 1 < plan_.size() ? plan_[n + 1].beat : length;
+            int64_t cycle = plan_[n].cycle;
+            while (beat < until) {
+                cycle = std::max(cycle, next_beat_);
+                int64_t run = until - beat;
+                if (memory_.gap_every > 0) run = std::min(run, memory_.gap_every - beats_ % memory_.gap_every);
+                if (beat == 0 || cycle != last + 1) arrivals_.push_back({issued_ + beat, cycle});
+                beats_ += run;
+                beat += run;
+                last = cycle + run - 1;
+                next_beat_ = cycle + run;
+                if (memory_.gap_every > 0 && beats_ % memory_.gap_every == 0) next_beat_ += memory_.gap_cycles;
+            }
         }
+        ends_[static_cast<size_t>(served_ % static_cast<int64_t>(ends_.size()))] = last;
         ++served_;
         ++bursts_;
     }
 
     PortShape shape_;
     MemoryTiming memory_;
+    std::unique_ptr<Timing> timing_;
+    std::vector<Offer> plan_;  // of one burst
 
     // The command that waits to be split, with those that have joined it
     bool held_ = false;
