@@ -76,6 +76,26 @@ class Masks:
             control.classes,
         )
 
+    @classmethod
+    def drawn(cls, design: Design, share: float, frames: int, seed: int, present: float = 1.0) -> Masks:
+        """At random, for shapes without weights that mean something: of each lazy layer a `share` of the filters, its
+        pinned ones among them, are chosen, and of the channels that come a share `present` is not all zero.
+        """
+        rng = np.random.default_rng(seed)
+        there: list[BoolArray] = []
+        chosen: list[BoolArray] = []
+        computed = np.ones((frames, design.tail[0].input.channels), np.bool_)
+        for layer in design.tail:
+            there.append(computed & (rng.random(computed.shape) < present))
+            ranking = rng.random((frames, layer.filters))
+            ranking[:, list(layer.pinned)] = -1
+            count = max(1, round(layer.filters * share), len(layer.pinned)) if layer.lazy else layer.filters
+            computed = np.zeros((frames, layer.filters), np.bool_)
+            np.put_along_axis(computed, np.argsort(ranking, axis=1)[:, :count], True, axis=1)
+            chosen.append(computed)
+        modes = tuple(Mode.TOP for _ in design.tail)
+        return cls(tuple(there), tuple(there), tuple(chosen), modes, (True,) * design.classes)
+
     @property
     def frames(self) -> int:
         """Number of frames, n."""

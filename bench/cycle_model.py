@@ -1,0 +1,136 @@
+"""Whether the cycle model equals the RTL, how fast it is, and what it says about boards against CPUs.
+
+    python bench/cycle_model.py [--json FILE] [--quick]
+
+*cases*: networks of `bench/networks.py` (random weights), frames in a row, on every kind of memory; a case is equal when
+each layer of each frame takes the same cycles and bytes in the RTL and in the model, and first pixel, last pixel and
+last logit pass in the same cycles. `rtl_cycles` are those from the first pixel to the last logit of all frames.
+*frames_per_second*: VGG-16 at full width for CIFAR-10, masks given, on one core: frames per second of processor time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+from rich.progress import track
+
+from bench.engine import ALONE, LONG, SEED, Case
+from bench.table import Report, parser
+from hw.design import Design
+from hw.emit import emit
+from sim import golden
+from sim.cycles import CycleModel, CycleRun, Masks
+from sim.memory import DRAMS, FixedLatency, Memory, dram
+from sim.verilated import RtlRun, VerilatedModel, build
+
+BUILD = Path("build") / "bench" / "engine"  # the same designs as bench/engine.py's
+MEMORIES: dict[str, Memory] = {
+    "20 cycles, 8 bursts": FixedLatency(latency=20, outstanding=8),
+    "60 cycles, 1 burst": FixedLatency(latency=60, outstanding=1),
+    **{name: dram(name, clock_mhz=100) for name in DRAMS},
+}
+SHARES = (1.0, 0.5, 0.25)
+TIMED_FRAMES = 200
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One stream of frames through both."""
+
+    design: Design
+    share: float
+    memory: str
+    rtl: RtlRun
+    model: CycleRun
+
+    @property
+    def equal(self) -> bool:
+        """Everywhere, to the cycle."""
+        layers = zip(self.rtl.layers, self.model.layers, strict=True)
+        stamps = ((getattr(self.rtl, x), getattr(self.model, x)) for x in ("first_in", "last_in", "last_out"))
+        return (
+            all(np.array_equal(a.cycles, b.cycles) and np.array_equal(a.bytes, b.bytes) for a, b in layers)
+            and all(np.array_equal(a, b) for a, b in stamps)
+            and np.array_equal(self.rtl.bus_bursts, sum(layer.bursts for layer in self.model.layers))
+        )
+
+    @property
+    def cycles(self) -> tuple[int, int]:
+        """Of all frames: RTL, model."""
+        return tuple(int(run.last_out[-1] - run.first_in[0]) + 1 for run in (self.rtl, self.model))  # type: ignore[return-value]
+
+
+def compared(case: Case, shares: tuple[float, ...], memories: dict[str, Memory]) -> Iterator[Compared]:
+    """The case at each share and on each memory."""
+    design, folder = case.design(), BUILD / case.name
+    emit(design, folder)
+    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
+    image, shape = (folder / "weights.bin").read_bytes(), design.input
+    frames = np.random.default_rng(SEED).integers(0, 256, (case.frames, shape.channels, shape.height, shape.width))
+    for share in shares:
+        keep = {layer.name: max(1, round(layer.filters * share)) for layer in design.lazy_layers}
+        masks = Masks.of(design, golden.run(design, frames, keep), keep)
+        for name, memory in memories.items():
+            rtl = VerilatedModel(library, design, image, memory).run(frames, keep)
+            model = CycleModel(design, memory).stream(masks, int(rtl.first_in[0]))
+            yield Compared(design, share, name, rtl, model)
+
+
+def speed(share: float) -> float:
+    """Frames per second of processor time, VGG-16 with a share of the filters and a sixth of the channels absent."""
+    design = LONG[0].design()
+    model, masks = CycleModel(design, LONG[0].memory), Masks.drawn(design, share, TIMED_FRAMES, SEED, present=5 / 6)
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        model.alone(masks)
+        seconds.append(time.process_time() - started)
+    return TIMED_FRAMES / float(np.median(seconds))
+
+
+def main() -> int:
+    """Measure, print and write."""
+    options = parser("Whether the cycle model equals the RTL, and how fast it is.")
+    options.add_argument("--quick", action="store_true", help="without the network that takes minutes")
+    arguments = options.parse_args()
+    report = Report("cycle model")
+    cases: list[JsonValue] = []
+    some = {name: MEMORIES[name] for name in ("20 cycles, 8 bursts", "DDR4-2400 x64")}
+    plans = [(case, SHARES, MEMORIES) for case in ALONE]
+    plans += [] if arguments.quick else [(case, (0.5, 0.25), some) for case in LONG]
+    for case, shares, memories in track(plans, "RTL and model", transient=True):
+        for result in compared(case, shares, memories):
+            rtl, model = result.cycles
+            report.equal(f"{case.label}, k = {result.share:.0%}, {result.memory}: {rtl:,} cycles", result.equal)
+            cases.append(
+                {
+                    "design": case.name,
+                    "k": result.share,
+                    "memory": result.memory,
+                    "frames": case.frames,
+                    "rtl_cycles": rtl,
+                    "model_cycles": model,
+                    "equal": result.equal,
+                }
+            )
+    speeds = {share: speed(share) for share in SHARES}
+    for share, value in speeds.items():
+        report.row(f"VGG-16, k = {share:.0%}: frames per second of one core", f"{value:,.0f}")
+    figures: dict[str, JsonValue] = {
+        "cases": cases,
+        "frames_per_second": round(speeds[0.5]),
+        "frames_per_second_by_k": {f"{share:.0%}": round(value) for share, value in speeds.items()},
+        "baseline": [],
+    }
+    return report.finish(figures, arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
