@@ -146,7 +146,7 @@ def test_the_default_recipes_network() -> None:
 
 
 def test_a_predictor_that_holds_the_array_up() -> None:
-    """48 scores for each channel, one a cycle, and channels that take a dozen cycles: the queue between them is full."""
+    """48 scores for each channel, one a cycle: the queue between them is full, and holds up drain and fetch."""
     engine = Engine(Lanes(2, 4), predictor_lanes=1)
     design = network("crowded", MapShape(1, 2, 2), (Block(24), Block(48)), engine, (), pinned=24)
     library, image = built(design)

@@ -314,6 +314,8 @@ private:
         int64_t chosen = 0;   // the last of its filters is there
         int64_t issued = 0;   // first cycle in which no command of it is to come
         int64_t done = 0;     // last beat
+        int64_t held = 0;     // cycles that it has waited for the queue
+        int64_t freed = kLongAgo;  // its bank, by the group before the last
         int64_t commands = 0;
         size_t last_command = 0;
     };
@@ -328,7 +330,10 @@ private:
         Group& group = groups_[number];
         for (int64_t n = group.first; n < group.first + group.size; ++n) {
             int64_t cycle = std::max(fetch_free_, offered_[static_cast<size_t>(n)]);
-            if (n == group.first && number >= 2) cycle = std::max(cycle, groups_[number - 2].done + contract::kDoneToFetch);
+            if (n == group.first && number >= 2) {
+                group.freed = groups_[number - 2].done + contract::kDoneToFetch;
+                cycle = std::max(cycle, group.freed);
+            }
             group.chosen = offered_[static_cast<size_t>(n)];
             if (group.pinned || runs_.empty()) {
                 fetch_free_ = cycle + contract::kFilterEmpty;
@@ -361,7 +366,7 @@ private:
             const int64_t taken = std::max({step, ready, valid});
             const int64_t steps = steps_[static_cast<size_t>(walk.window_class[window])];
             const int64_t last = std::max(taken + steps, drain_.room());
-            wait(result, step, taken, group.chosen, valid, window == 0);
+            wait(result, step, taken, group, valid, window == 0);
             result.causes[kCompute] += steps;
             const int64_t late = last - taken - steps, held = std::min(late, held_);
             result.causes[kDrain] += late - held;
@@ -376,6 +381,7 @@ private:
                 if (!next_told) return group.done = cycle;
                 const int64_t sent = events_.room(cycle);
                 held_ += sent - cycle;
+                group.held += sent - cycle;
                 if (first + word == last_word) {
                     events_.enter(sent + contract::kBeatToEvent, next_told[filters[beat]]);
                     group.done = sent;
@@ -385,13 +391,18 @@ private:
         }
     }
 
-    // The array waits from cycle `from` to `to` for weights, or for its window.
-    static void wait(LayerResult& result, int64_t from, int64_t to, int64_t chosen, int64_t valid, bool first) {
+    // The array waits from cycle `from` to `to` for weights, or for its window. Weights wait for their filters to be
+    // chosen, then for a bank, which the drain of the group before the last frees.
+    void wait(LayerResult& result, int64_t from, int64_t to, const Group& group, int64_t valid, bool first) {
         if (first) {
-            const int64_t select = std::min(to, std::max(from, chosen));
-            const int64_t fetch = std::min(to, std::max(select, valid));
+            const int64_t select = std::min(to, std::max(from, group.chosen));
+            const int64_t bank = std::min(to, std::max(select, group.freed));
+            const int64_t fetch = std::min(to, std::max(bank, valid));
+            const int64_t held = std::min(bank - select, group.freed > 0 ? (&group - 2)->held : 0);
             result.causes[kSelect] += select - from;
-            result.causes[kFetch] += fetch - select;
+            result.causes[kPredict] += held;
+            result.causes[kDrain] += bank - select - held;
+            result.causes[kFetch] += fetch - bank;
             from = fetch;
         }
         result.causes[kWindow] += to - from;
