@@ -3,8 +3,9 @@
     python bench/cycle_model.py [--json FILE] [--quick]
 
 *cases*: networks of `bench/networks.py` (random weights), frames in a row, on every kind of memory; a case is equal
-when each layer of each frame takes the same cycles and bytes in the RTL and in the model, and first pixel, last pixel and
-last logit pass in the same cycles. `rtl_cycles` are those from the first pixel to the last logit of all frames.
+when each layer of each frame takes the same cycles and bytes in the RTL and in the model, and when first pixel, last
+pixel and last logit pass in the same cycles. `rtl_cycles` are those from the first pixel to the last logit of all
+frames.
 *frames_per_second*: VGG-16 at full width for CIFAR-10, masks given, on one core: frames per second of processor time.
 """
 
