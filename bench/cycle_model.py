@@ -1,8 +1,9 @@
 """Whether the cycle model equals the RTL, how fast it is, and what it says about boards against CPUs.
 
-    python bench/cycle_model.py [--json FILE] [--quick]
+    python bench/cycle_model.py [--json FILE] [--part cases|speed] [--quick]
 
-*cases*: networks of `bench/networks.py` (random weights), frames in a row, on every kind of memory; a case is equal
+*cases*: networks of `bench/networks.py` (random weights; four of random shape on engines of random structure), frames
+in a row, on every kind of memory; a case is equal
 when each layer of each frame takes the same cycles and bytes in the RTL and in the model, and when first pixel, last
 pixel and last logit pass in the same cycles. `rtl_cycles` are those from the first pixel to the last logit of all
 frames.
@@ -11,19 +12,22 @@ frames.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from pydantic import JsonValue
 from rich.progress import track
 
-from bench.engine import ALONE, LONG, SEED, Case
+from bench.engine import ALONE, LONG, SEED
+from bench.networks import Block, network
 from bench.table import Report, parser
-from hw.design import Design
+from hw.design import Design, Engine, Lanes, MapShape
 from hw.emit import emit
 from sim import golden
 from sim.cycles import CycleModel, CycleRun, Masks
@@ -37,8 +41,61 @@ MEMORIES: dict[str, Memory] = {
     **{name: dram(name, clock_mhz=100) for name in DRAMS},
 }
 SHARES = (1.0, 0.5, 0.25)
+RANDOM = tuple(range(4))  # seeds
+PARTS = ("cases", "speed")
 TIMED_FRAMES = 200
 ROUNDS = 3
+
+
+class Plan(Protocol):
+    """A network to compare; `bench.engine.Case` is one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def frames(self) -> int: ...
+
+    def design(self) -> Design: ...
+
+
+@dataclass(frozen=True)
+class Random:
+    """A network of random shape on an engine of random structure."""
+
+    seed: int
+    frames: int = 6
+
+    @property
+    def name(self) -> str:
+        return f"random{self.seed}"
+
+    @property
+    def label(self) -> str:
+        return f"random network {self.seed}"
+
+    def design(self) -> Design:
+        rng = np.random.default_rng(self.seed)
+
+        def one(*values: int) -> int:
+            return int(rng.choice(values))
+
+        shape = MapShape(one(1, 3), one(8, 12), one(8, 10, 12))
+        blocks = [Block(one(6, 9, 16, 24), pool) for pool in (1, 2, 1, 2)[: one(3, 4)]]
+        engine = Engine(
+            Lanes(one(2, 3, 4, 5), one(2, 4, 8)),
+            bus_bytes=one(4, 8, 16),
+            predictor_lanes=one(2, 4, 8),
+            outstanding=one(2, 4, 8),
+            max_burst=one(4, 16, 256),
+            gap_words=one(0, 1, 3),
+            join_words=one(0, 8, 64),
+        )
+        head = [Lanes(one(2, 3), one(2, 4))] * one(0, 1, 2)
+        return network(self.name, shape, blocks, engine, head, pinned=one(0, 2), seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -68,7 +125,7 @@ class Compared:
         return tuple(int(run.last_out[-1] - run.first_in[0]) + 1 for run in (self.rtl, self.model))  # type: ignore[return-value]
 
 
-def compared(case: Case, shares: tuple[float, ...], memories: dict[str, Memory]) -> Iterator[Compared]:
+def compared(case: Plan, shares: tuple[float, ...], memories: dict[str, Memory]) -> Iterator[Compared]:
     """The case at each share and on each memory."""
     design, folder = case.design(), BUILD / case.name
     emit(design, folder)
@@ -87,7 +144,8 @@ def compared(case: Case, shares: tuple[float, ...], memories: dict[str, Memory])
 def speed(share: float) -> float:
     """Frames per second of processor time, VGG-16 with a share of the filters and a sixth of the channels absent."""
     design = LONG[0].design()
-    model, masks = CycleModel(design, LONG[0].memory), Masks.drawn(design, share, TIMED_FRAMES, SEED, present=5 / 6)
+    keep = {layer.name: max(1, round(layer.filters * share)) for layer in design.lazy_layers}
+    model, masks = CycleModel(design, LONG[0].memory), Masks.drawn(design, keep, TIMED_FRAMES, SEED, present=5 / 6)
     seconds = []
     for _ in range(ROUNDS):
         started = time.process_time()
@@ -100,12 +158,32 @@ def main() -> int:
     """Measure, print and write."""
     options = parser("Whether the cycle model equals the RTL, and how fast it is.")
     options.add_argument("--quick", action="store_true", help="without the network that takes minutes")
+    options.add_argument("--part", choices=PARTS, action="append", help="only this; the rest of FILE stays as it is")
     arguments = options.parse_args()
+    parts = arguments.part or PARTS
     report = Report("cycle model")
+    figures: dict[str, JsonValue] = {}
+    if arguments.part and arguments.json and arguments.json.is_file():
+        figures = json.loads(arguments.json.read_text())
+    if "cases" in parts:
+        figures["cases"] = compare(report, arguments.quick)
+    if "speed" in parts:
+        speeds = {share: speed(share) for share in SHARES}
+        for share, value in speeds.items():
+            report.row(f"VGG-16, k = {share:.0%}: frames per second of one core", f"{value:,.0f}")
+        figures["frames_per_second"] = round(speeds[0.5])
+        figures["frames_per_second_by_k"] = {f"{share:.0%}": round(value) for share, value in speeds.items()}
+    return report.finish(figures, arguments.json)
+
+
+def compare(report: Report, quick: bool) -> list[JsonValue]:
+    """Every network on every memory."""
     cases: list[JsonValue] = []
     some = {name: MEMORIES[name] for name in ("20 cycles, 8 bursts", "DDR4-2400 x64")}
-    plans = [(case, SHARES, MEMORIES) for case in ALONE]
-    plans += [] if arguments.quick else [(case, (0.5, 0.25), some) for case in LONG]
+    plans: list[tuple[Plan, tuple[float, ...], dict[str, Memory]]]
+    plans = [(Random(seed), SHARES, MEMORIES) for seed in RANDOM]
+    plans += [(case, SHARES, MEMORIES) for case in ALONE]
+    plans += [] if quick else [(case, (0.5, 0.25), some) for case in LONG]
     for case, shares, memories in track(plans, "RTL and model", transient=True):
         for result in compared(case, shares, memories):
             rtl, model = result.cycles
@@ -121,16 +199,7 @@ def main() -> int:
                     "equal": result.equal,
                 }
             )
-    speeds = {share: speed(share) for share in SHARES}
-    for share, value in speeds.items():
-        report.row(f"VGG-16, k = {share:.0%}: frames per second of one core", f"{value:,.0f}")
-    figures: dict[str, JsonValue] = {
-        "cases": cases,
-        "frames_per_second": round(speeds[0.5]),
-        "frames_per_second_by_k": {f"{share:.0%}": round(value) for share, value in speeds.items()},
-        "baseline": [],
-    }
-    return report.finish(figures, arguments.json)
+    return cases
 
 
 if __name__ == "__main__":

@@ -77,24 +77,26 @@ class Masks:
         )
 
     @classmethod
-    def drawn(cls, design: Design, share: float, frames: int, seed: int, present: float = 1.0) -> Masks:
-        """At random, for shapes without weights that mean something: of each lazy layer a `share` of the filters, its
-        pinned ones among them, are chosen, and of the channels that come a share `present` is not all zero.
+    def drawn(cls, design: Design, keep: Changes, frames: int, seed: int, present: float = 1.0) -> Masks:
+        """At random, for shapes without weights that mean something: of each lazy layer as many filters as `keep` says
+        are chosen, its pinned ones among them, and of the channels that come a share `present` is not all zero.
         """
         rng = np.random.default_rng(seed)
+        control = Control.of(design, keep)
         there: list[BoolArray] = []
         chosen: list[BoolArray] = []
         computed = np.ones((frames, design.tail[0].input.channels), np.bool_)
         for layer in design.tail:
             there.append(computed & (rng.random(computed.shape) < present))
+            selection = control.selections.get(layer.name, layer.selection)
+            count = layer.filters if selection.mode is Mode.ALL else max(selection.keep, len(layer.pinned))
             ranking = rng.random((frames, layer.filters))
             ranking[:, list(layer.pinned)] = -1
-            count = max(1, round(layer.filters * share), len(layer.pinned)) if layer.lazy else layer.filters
             computed = np.zeros((frames, layer.filters), np.bool_)
             np.put_along_axis(computed, np.argsort(ranking, axis=1)[:, :count], True, axis=1)
             chosen.append(computed)
         modes = tuple(Mode.TOP for _ in design.tail)
-        return cls(tuple(there), tuple(there), tuple(chosen), modes, (True,) * design.classes)
+        return cls(tuple(there), tuple(there), tuple(chosen), modes, control.classes)
 
     @property
     def frames(self) -> int:

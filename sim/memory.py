@@ -151,8 +151,9 @@ def _at_least(memory: Memory, **bounds: int) -> None:
             raise ValueError(f"memory: {name} is {value}; accepted: at least {low}")
 
 
-# Durations of the standards' speed bins (JESD79-3F, JESD79-4, JESD209-4), as the configurations of DRAMsim3 (DDR3 and
-# DDR4) and Ramulator (LPDDR4) have them, and of Micron's MT48LC16M16A2-75, as LiteDRAM has them. Widths are common.
+# Durations of the standards' speed bins (JESD79-3F, JESD79-4, JESD209-4), as the configurations of DRAMsim3 (DDR3,
+# DDR4 and HBM2) and Ramulator (LPDDR4) have them, and of Micron's MT48LC16M16A2-75, as LiteDRAM has them. Widths are
+# common ones.
 _PRESETS = (
     Dram(  # 11-11-11, two chips of 4 Gb x16
         name="DDR3-1600 x32",
@@ -172,6 +173,25 @@ _PRESETS = (
         faw=32,
         refi=6240,
         rfc=208,
+    ),
+    Dram(  # 7-7-7, two chips of 4 Gb x16
+        name="DDR3-1066 x32",
+        period_ps=10_000,
+        clock_ps=1875,
+        banks=8,
+        page_bytes=4096,
+        access_bytes=32,
+        cas=7,
+        transfer=4,
+        ccd=4,
+        rcd=7,
+        rp=7,
+        ras=20,
+        rtp=4,
+        rrd=6,
+        faw=27,
+        refi=4160,
+        rfc=139,
     ),
     Dram(  # 17-17-17, four chips of 8 Gb x16
         name="DDR4-2400 x64",
@@ -210,6 +230,25 @@ _PRESETS = (
         faw=64,
         refi=6246,
         rfc=288,
+    ),
+    Dram(  # a pseudo channel of 64 bits at 2 Gb/s
+        name="HBM2 x64",
+        period_ps=10_000,
+        clock_ps=1000,
+        banks=16,
+        page_bytes=1024,
+        access_bytes=32,
+        cas=14,
+        transfer=2,
+        ccd=2,
+        rcd=14,
+        rp=14,
+        ras=34,
+        rtp=6,
+        rrd=4,
+        faw=30,
+        refi=3900,
+        rfc=260,
     ),
     Dram(  # PC133, CL 3, bursts of 8, one chip of 256 Mb x16; a controller in the fabric
         name="SDRAM-133 x16",
