@@ -66,6 +66,10 @@ test: $(STAMP) ## everything fast, one end-to-end run included
 test-full: $(STAMP) ## every test, the slow ones too
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m '' $(ARGS)
 
+.PHONY: formal
+formal: $(STAMP) ## proofs of the RTL's blocks, and that each can fail (ARGS=pen_fifo for one)
+	$(BIN)/python -m sim.formal --jobs $(JOBS) $(ARGS)
+
 .PHONY: lint
 lint: $(STAMP) ## ruff, mypy, and Verilator's lint of the RTL library
 	$(BIN)/ruff check .
