@@ -11,6 +11,7 @@ STAMP  := $(VENV)/.penstock-setup
 
 RECIPE ?= recipes/digits.toml
 JOBS   ?= 2
+HLS    ?= penstock
 ARGS   ?=
 
 # The tools of the environment come first on PATH: cocotb and Verilator's makefiles call `python`.
@@ -39,8 +40,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: hls
-hls: $(STAMP) ## from data to verified RTL and weight image (RECIPE=recipes/digits.toml)
-	@$(BIN)/penstock hls $(RECIPE) $(ARGS)
+hls: $(STAMP) ## from data to verified RTL and weight image (RECIPE=recipes/digits.toml; HLS=vitis: C++ for Vitis HLS)
+	@$(BIN)/penstock hls $(RECIPE) --hls $(HLS) $(ARGS)
 
 .PHONY: paths
 paths: $(STAMP) ## critical paths of the recipe's network: scores, tests, figures, file for the hardware

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,18 @@ CalibrationFile = Annotated[
 ]
 Name = Annotated[str | None, typer.Option("--name", help="what to call it; by default after the ONNX file")]
 BuildFolder = Annotated[Path, typer.Option("--build", help="folder of the results, one folder per name in it")]
+
+
+class Hls(StrEnum):
+    """Who makes hardware of the design."""
+
+    PENSTOCK = "penstock"
+    VITIS = "vitis"
+
+
+HlsOption = Annotated[
+    Hls, typer.Option("--hls", help="penstock: SystemVerilog; vitis: the same design as C++ for Vitis HLS")
+]
 
 
 def main() -> None:
@@ -69,13 +82,18 @@ def hls(
     onnx: OnnxFile = None,
     calibration: CalibrationFile = None,
     name: Name = None,
+    target: HlsOption = Hls.PENSTOCK,
     build: BuildFolder = Path("build"),
 ) -> None:
     """Build RTL, weight image and golden vectors, verify some frames in the RTL, and print the summary."""
     started = time.monotonic()
     flow = _flow(_chosen(recipe_file, onnx, calibration, name), build)
-    flow.run()
     again = str(recipe_file) if recipe_file else f"--onnx {onnx} --calibration {calibration}"
+    if target is Hls.VITIS:
+        flow.vitis()
+        figures.show_vitis(flow.console, flow.workspace.folder, f"{again} --hls vitis")
+        return
+    flow.run()
     figures.show(flow.console, flow.recipe.name, figures.load(flow.path("figures.json")), flow.workspace.folder, again)
     flow.console.print(f"\n{time.monotonic() - started:.0f} s", highlight=False)
 
@@ -118,21 +136,23 @@ def verify(
     build: BuildFolder = Path("build"),
     stalls: Annotated[float, typer.Option(help="probability of a stall on every channel in each cycle", min=0)] = 0.0,
     seed: Annotated[int, typer.Option(help="of the stalls", min=0)] = 1,
+    target: HlsOption = Hls.PENSTOCK,
 ) -> None:
-    """Run every test frame through the RTL and compare logits, choices and bytes with the golden model."""
+    """Run every test frame through the RTL (or HLS C++) and compare logits, choices and bytes with the golden model."""
     if stalls >= 1:
         raise UserError(f"--stalls is {stalls}; accepted: 0 up to, not including, 1")
     flow = _flow(_chosen(recipe_file, onnx, calibration, name), build)
-    flow.run()
+    what = "RTL" if target is Hls.PENSTOCK else "HLS C++"
+    flow.run() if target is Hls.PENSTOCK else flow.vitis()
     from flow.steps import require_equal
     from sim import golden
     from sim.memory import Stalls
 
-    with flow.console.status("RTL runs ...") if flow.console.is_terminal else _nothing():
-        rtl = flow.verilated(Stalls(seed, stalls)).run(flow.test_frames)
-        require_equal(golden.run(flow.design, flow.test_frames), rtl)
+    with flow.console.status(f"{what} runs ...") if flow.console.is_terminal else _nothing():
+        model = flow.verilated(Stalls(seed, stalls)) if target is Hls.PENSTOCK else flow.c_simulation()
+        require_equal(golden.run(flow.design, flow.test_frames), model.run(flow.test_frames))
     flow.console.print(
-        f"RTL equals the golden model on all {len(rtl.outputs)} frames: "
+        f"{what} equals the golden model on all {len(flow.test_frames)} frames: "
         f"logits, strengths, scores, chosen filters, bytes fetched"
     )
 

@@ -1,4 +1,4 @@
-"""Is the RTL's run the golden model's? Compared with ``==``: answers, strengths, scores, choices and bytes."""
+"""Is a run of the hardware the golden model's? Compared with ``==``: answers, strengths, scores, choices and bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from hw.design import BoolArray, IntArray
 from sim.golden import GoldenRun
+from sim.hls import HlsLayer, HlsRun
 from sim.verilated import RtlRun
 
 
@@ -23,13 +24,15 @@ class Difference:
         return f"{self.what} differ on {self.frames} frames, first on frame {self.first}"
 
 
-def differences(golden: GoldenRun, rtl: RtlRun) -> tuple[Difference, ...]:
-    """Everything that is not equal; empty if both runs are the same."""
+def differences(golden: GoldenRun, rtl: RtlRun | HlsRun) -> tuple[Difference, ...]:
+    """Everything that is not equal between the golden model and RTL or HLS C++; empty if both runs are the same."""
     pairs: list[tuple[str, IntArray | BoolArray | None, IntArray | BoolArray | None]] = [
         ("logits", golden.outputs, rtl.outputs),
         ("marks of bad frames", np.zeros(len(golden.outputs), bool), rtl.bad),
-        ("bytes on the memory port", np.sum([trace.bytes for trace in golden.layers], axis=0), rtl.bus_bytes),
     ]
+    if isinstance(rtl, RtlRun):
+        fetched = np.sum([trace.bytes for trace in golden.layers], axis=0)
+        pairs.append(("bytes on the memory port", fetched, rtl.bus_bytes))
     for layer in rtl.layers:
         trace = golden.layer(layer.name)
         pairs += [
@@ -38,6 +41,8 @@ def differences(golden: GoldenRun, rtl: RtlRun) -> tuple[Difference, ...]:
             (f"{layer.name}: chosen filters", trace.chosen, layer.chosen),
             (f"{layer.name}: bytes fetched", trace.bytes, layer.bytes),
         ]
+        if isinstance(layer, HlsLayer) and layer.output is not None and trace.output.size:
+            pairs.append((f"{layer.name}: outputs", trace.output, layer.output))
     return tuple(found for pair in pairs if (found := _difference(*pair)) is not None)
 
 

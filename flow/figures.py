@@ -140,3 +140,17 @@ def _next(again: str) -> Table:
     table.add_row(f"  .venv/bin/penstock verify {again}", "all test frames through the RTL")
     table.add_row("  make sim", "cocotb regressions")
     return table
+
+
+def show_vitis(console: Console, folder: Path, again: str) -> None:
+    """Print where the Vitis HLS project lies, and what to type next."""
+    table = Table.grid(padding=(0, 2))
+    for name, what in (
+        ("hls/firmware/", "C++ for Vitis HLS, with hls4ml's templates beside it"),
+        ("hls/weights.bin", "weight image for external memory, the same as the RTL's"),
+        ("hls/build_prj.tcl", "vitis-run --mode hls --tcl build_prj.tcl"),
+    ):
+        table.add_row(f"{folder}/{name}", what)
+    table.add_row("Next:", f".venv/bin/penstock verify {again}")
+    console.print()
+    console.print(table, highlight=False)

@@ -2,7 +2,7 @@
 
     data, model ─► train ─► (prune) ─► quantise ─┬► (order) ─► export ─┐
     a checkpoint ────────────────────► restore ──┘                     ├─► predict ─► emit ─► measure
-    a QONNX file ────────────────────────────────────────────► adopt ──┘
+    a QONNX file ────────────────────────────────────────────► adopt ──┘        (or ─► vitis: HLS C++)
 
 A step runs only if what it is made from has changed (`flow.workspace`).
 """
@@ -51,12 +51,15 @@ from flow.network import Frames, OwnNetwork, channels_last, load_calibration, wr
 from flow.recipe import FitSection, PruneSection, Recipe, Section, lazy_layers
 from flow.workspace import Step, Workspace, code_digest, digest
 from hw.design import Design, Engine, IntArray, Lanes, Source
+from hw.emit.hls import Vectors, emit_hls
 from hw.image import layout
 from hw.options import kept_filters
 from quant.check import compare
 from quant.layers import QuantNetwork
 from sim import golden
 from sim.golden import GoldenRun
+from sim.hls import HlsModel, HlsRun
+from sim.hls import build as build_hls
 from sim.memory import FixedLatency, Stalls
 from sim.verilated import RtlRun, VerilatedModel, build
 from sw import predictors
@@ -70,6 +73,7 @@ MODEL, FRAMES, ACCURACY = "model.onnx", "frames.npz", "accuracy.json"
 PREDICTORS, SELECTED = "predictors.npz", "selected.json"
 RTL, IMAGE, MANIFEST, VECTORS = "rtl", "weights.bin", "manifest.json", "vectors.npz"
 FIGURES, SIMULATION = "figures.json", "simulation"
+HLS = "hls"
 
 
 MASK = "mask/"  # opens the names of masks in the file of a pruned network
@@ -111,6 +115,12 @@ class Flow:
                 return
             self._step("emit", "RTL, weight image and golden vectors written", emit)
             self._step("measure", "RTL built and run, equal to the golden model", measure)
+
+    def vitis(self) -> None:
+        """Bring the Vitis HLS project up to date, and the C simulation of it that is equal to the golden model."""
+        self.run(hardware=False)
+        with self.workspace.locked():
+            self._step("vitis", "Vitis HLS project written, its C simulation equal to the golden model", vitis)
 
     def train(self) -> Path:
         """Train what the recipe's checkpoint holds, as its sections say, and write the checkpoint; where it lies."""
@@ -224,6 +234,12 @@ class Flow:
         library = build(self.path(RTL), self.path(SIMULATION), f"{self.design.name}_probed")
         memory = FixedLatency(**self.recipe.memory.model_dump())
         return VerilatedModel(library, self.design, self.path(IMAGE).read_bytes(), memory, stalls)
+
+    def c_simulation(self, project: Path | None = None) -> HlsModel:
+        """The emitted HLS C++, compiled with g++."""
+        project = project or self.path(HLS)
+        library = build_hls(project, self.design.name, self.path(SIMULATION))
+        return HlsModel(library, self.design, (project / IMAGE).read_bytes())
 
     def _untrained(self) -> torch.nn.Sequential:
         assert self.recipe.model is not None
@@ -456,6 +472,14 @@ def emit(flow: Flow, aside: Path) -> None:
     write_npz(aside / VECTORS, arrays)
 
 
+def vitis(flow: Flow, aside: Path) -> None:
+    """Write the Vitis HLS project, and compare its C simulation with the golden model."""
+    frames = flow.test_frames[: flow.recipe.verify.frames]
+    expected = golden.run(flow.design, frames)
+    emit_hls(flow.design, aside / HLS, Vectors(frames, expected.outputs))
+    require_equal(expected, flow.c_simulation(aside / HLS).run(frames))
+
+
 def measure(flow: Flow, aside: Path) -> None:
     """Run frames through the RTL, compare with the golden model, and write the figures of both."""
     frames = flow.test_frames[: flow.recipe.verify.frames]
@@ -523,11 +547,12 @@ def all_filters(design: Design) -> dict[str, int]:
     return {layer.name: layer.filters for layer in design.lazy_layers}
 
 
-def require_equal(expected: GoldenRun, rtl: RtlRun) -> None:
-    """Raise `VerificationError` unless the RTL's run is the golden model's."""
+def require_equal(expected: GoldenRun, rtl: RtlRun | HlsRun) -> None:
+    """Raise `VerificationError` unless the run of RTL or HLS C++ is the golden model's."""
     found = differences(expected, rtl)
     if found:
-        raise VerificationError("RTL and golden model are not equal: " + "; ".join(map(str, found)))
+        what = "RTL" if isinstance(rtl, RtlRun) else "HLS C++"
+        raise VerificationError(f"{what} and golden model are not equal: " + "; ".join(map(str, found)))
 
 
 def share(hits: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
@@ -597,6 +622,9 @@ INPUTS = {
     "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
     "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS, SELECTED)),
     "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS, SELECTED), (RTL, IMAGE, MANIFEST, VECTORS)),
+    "vitis": Inputs(
+        (*_HARDWARE, "flow.compare"), (*_ACCELERATOR, "verify"), (MODEL, FRAMES, PREDICTORS, SELECTED), (HLS,)
+    ),
     "measure": Inputs(
         (*_HARDWARE, "flow.compare", "flow.figures"),
         (*_ACCELERATOR, "memory", "verify"),

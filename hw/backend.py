@@ -48,18 +48,21 @@ class PenstockBackend(FPGABackend):
         return self._writer_flow
 
     def create_initial_config(
-        self, io_type: str = "io_stream", simulator: str | None = None, **_: object
+        self, io_type: str = "io_stream", simulator: str | None = None, hls: str | None = None, **_: object
     ) -> dict[str, object]:
         """Configuration from the keyword arguments of a conversion; those of other backends are ignored.
 
-        `simulator` names the entry point (group `penstock.simulators`) that `compile()` uses.
+        With `hls` "vitis", `write()` adds the same design as a Vitis HLS project, which `compile()` and `predict()`
+        then use. `simulator` names the entry point (group `penstock.simulators`) that they use otherwise.
         """
         if io_type != "io_stream":
             raise DesignError(
                 f"io_type is '{io_type}'; accepted: 'io_stream' (frames stream through the accelerator pixel by pixel, "
                 "weights come from memory, so there is no fully parallel form)"
             )
-        return {"IOType": io_type, "Simulator": simulator, "HLSConfig": {}}
+        if hls not in (None, "vitis"):
+            raise DesignError(f"hls is '{hls}'; accepted: 'vitis', or None for SystemVerilog alone")
+        return {"IOType": io_type, "Simulator": simulator or hls, "HLS": hls, "HLSConfig": {}}
 
     @model_optimizer()
     def write_design(self, model: Any) -> bool:

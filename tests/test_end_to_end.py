@@ -75,6 +75,16 @@ def test_all_filters_equal_hls4ml(digits: Digits) -> None:
     assert np.array_equal(run.outputs, digits.hls4ml())
 
 
+def test_hls_cpp_equals_golden(digits: Digits) -> None:
+    """The Vitis HLS project of the recipe, compiled with g++, on all held-out images at every share of filters."""
+    digits.flow.vitis()
+    model = digits.flow.c_simulation()
+    for percent in SHARES:
+        run = model.run(digits.flow.test_frames, digits.keep(percent))
+        assert len(run.outputs) == HELD_OUT
+        assert differences(digits.golden[percent], run) == ()
+
+
 def test_all_filters_equal_the_dense_network(digits: Digits) -> None:
     logits = digits.flow.quantised_network().integer_logits(torch.tensor(digits.flow.data.test_x))
     assert np.array_equal(digits.rtl[100].outputs, logits.numpy())
