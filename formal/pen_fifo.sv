@@ -55,14 +55,18 @@ module pen_fifo_proof #(
     end
   end
 
-  // ---- What makes it inductive: where the list lies in the storage ---------------------------------------------------
+  // ---- What makes it inductive: the first word has a place of its own, and where the others lie in the storage -------
+  localparam int unsigned Places = (Depth > 1) ? Depth - 1 : 1;
+
   always_comb begin
     if (begun_q) begin
       assert (held_q <= Depth);
-      assert (32'(dut.read_q) < Depth);
-      assert (32'(dut.write_q) == (32'(dut.read_q) + held_q) % Depth);
-      for (int unsigned i = 0; i < Depth; i++) begin
-        assert ((i >= held_q) || (dut.storage_q[(32'(dut.read_q) + i) % Depth] == list_q[i]));
+      assert (dut.more_q == (held_q > 1));
+      assert ((held_q == 0) || (dut.first_q == list_q[0]));
+      assert (32'(dut.read_q) < Places);
+      assert (32'(dut.write_q) == (32'(dut.read_q) + ((held_q > 1) ? held_q - 1 : 0)) % Places);
+      for (int unsigned i = 1; i < Depth; i++) begin
+        assert ((i >= held_q) || (dut.storage_q[(32'(dut.read_q) + i - 1) % Places] == list_q[i]));
       end
     end
   end

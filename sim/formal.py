@@ -74,17 +74,17 @@ PROOFS = (
     Proof("pen_fifo", {"Depth": 1}),
     Proof(
         "pen_fifo",
-        {"Depth": 3},
+        {"Depth": 4},
         mutants=(
             Mutant("pen_fifo", "(write_q == LastSlot) ? '0 : write_q + 1'b1", "write_q + 1'b1"),
             Mutant("pen_fifo", "if (put && !get) level_d", "if (put) level_d"),
-            Mutant("pen_fifo", "assign put     = valid_i && ready_o;", "assign put     = valid_i;"),
-            Mutant("pen_fifo", "assign valid_o = level_q != '0;", "assign valid_o = level_q > 1;"),
-            Mutant("pen_fifo", "assign data_o  = storage_q[read_q];", "assign data_o  = storage_q[read_d];"),
+            Mutant("pen_fifo", "assign put     = valid_i && ready_q;", "assign put     = valid_i;"),
+            Mutant("pen_fifo", "valid_q <= level_d != '0;", "valid_q <= level_d > 1;"),
+            Mutant("pen_fifo", "more_q ? storage_q[read_q]", "more_q ? storage_q[read_d]"),
             Mutant("pen_fifo", "      level_q <= '0;\n", ""),
         ),
     ),
-    Proof("pen_fifo", {"Depth": 4}),
+    Proof("pen_fifo", {"Depth": 3}),
 )
 BLOCKS = tuple(dict.fromkeys(proof.block for proof in PROOFS))
 

@@ -16,8 +16,8 @@ from pathlib import Path
 WAIVERS = """`verilator_config
 // A product or a magnitude is computed at the width of its operands; where a design's ranges are smaller than that, its
 // upper bits carry nothing and the accumulator, sized for the ranges, does not take them.
-lint_off -rule UNUSEDSIGNAL -file "*/pen_mac.sv" -match "*'product_q'*"
-lint_off -rule UNUSEDSIGNAL -file "*/pen_predict.sv" -match "*'product_q'*"
+lint_off -rule UNUSEDSIGNAL -file "*/pen_mac.sv" -match "*'product'*"
+lint_off -rule UNUSEDSIGNAL -file "*/pen_predict.sv" -match "*'product'*"
 lint_off -rule UNUSEDSIGNAL -file "*/pen_strength.sv" -match "*'magnitude'*"
 """
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 FAULTS = (
     *("none", "assertion", "address", "hang", "unstable", "twice", "last", "finish", "scoreless", "count", "bad"),
 )  # the enumeration in standin.sv
-LIBRARY = ("pen_fifo.sv", "pen_axi_read.sv")
+LIBRARY = ("pen_fifo.sv", "pen_axi_read.sv", "pen_axil.sv")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sim.formal import PROOFS, RTL, FormalError, Mutant, Proof, Status, catches,
 
 tools = pytest.mark.skipif(bool(missing_tools()), reason=f"not installed: {', '.join(missing_tools())}")
 slow = {proof.name: () if proof.quick else (pytest.mark.full,) for proof in PROOFS}
-FIFO = next(proof for proof in PROOFS if proof.name == "pen_fifo Depth=3")
+FIFO = next(proof for proof in PROOFS if proof.name == "pen_fifo Depth=4")
 
 
 @tools
@@ -41,7 +41,7 @@ def test_what_fails_is_told_with_a_waveform(tmp_path: Path) -> None:
     result = prove(replace(FIFO, cover=2), tmp_path)
     assert (result.status, result.holds) == (Status.UNREACHED, False)
     assert "full" in str(result)
-    never_full = replace(FIFO, mutants=(Mutant("pen_fifo", "level_q != LevelBits'(Depth)", "1'b1"),))
+    never_full = replace(FIFO, mutants=(Mutant("pen_fifo", "level_d != LevelBits'(Depth)", "1'b1"),))
     assert catches(never_full, never_full.mutants[0], tmp_path)
     assert list(tmp_path.glob("*-mutant0/trace.vcd"))
 
@@ -49,7 +49,7 @@ def test_what_fails_is_told_with_a_waveform(tmp_path: Path) -> None:
 @tools
 def test_an_induction_that_does_not_close_is_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (formal.HARNESSES / "pen_fifo.sv").read_text()
-    invariant = "assert (32'(dut.read_q) < Depth);"
+    invariant = "assert (32'(dut.read_q) < Places);"
     assert invariant in text
     (tmp_path / "pen_fifo.sv").write_text(text.replace(invariant, ""))
     monkeypatch.setattr(formal, "HARNESSES", tmp_path)

@@ -16,7 +16,7 @@ from systemrdl.compiler import RDLCompiler
 from hw.design import DesignError
 from hw.emit.registers import description, registers
 from hw.registers import CLASSES_AT, LayerRegister, Register, Status, layer_register
-from sim.cocotb.runner import BUILD, ROOT, simulate
+from sim.cocotb.runner import BUILD, ROOT, RTL, simulate
 from tests.standin import Standin
 
 DESIGN = Standin().design()
@@ -26,7 +26,7 @@ WAIVERS = ROOT / "hw" / "regs" / "registers.vlt"
 
 def sources(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    texts = registers(DESIGN)
+    texts = registers(DESIGN) | {"pen_axil.sv": (RTL / "pen_axil.sv").read_text()}
     for name, text in texts.items():
         (folder / name).write_text(text)
     return [folder / name for name in texts]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from peakrdl_regblock import RegblockExporter
-from peakrdl_regblock.cpuif.axi4lite import AXI4Lite_Cpuif_flattened
+from peakrdl_regblock.cpuif.passthrough import PassthroughCpuif
 from peakrdl_regblock.udps import ALL_UDPS
 from systemrdl.compiler import RDLCompiler
 
@@ -51,7 +51,8 @@ def registers(design: Design) -> dict[str, str]:
         RegblockExporter().export(
             compiler.elaborate().top,
             str(folder),
-            cpuif_cls=AXI4Lite_Cpuif_flattened,
+            cpuif_cls=PassthroughCpuif,  # pen_axil is the port: between its registers, decoding fits into a cycle
+            retime_read_fanin=True,  # and so does reading
             address_width=ADDRESS_BITS,
             reuse_hwif_typedefs=False,  # struct names by path, not by a hash
             default_reset_activelow=True,

@@ -1,7 +1,7 @@
 // Multiplier array: `Filters` x `Pixels` exact sums of activation x weight, all lanes walking channels and taps in step.
 //
 // Every cycle with `valid_i` multiplies one window of pixels with one weight per filter. `first_i` starts new sums,
-// `last_i` ends them: `done_o` comes 2 cycles later, in the cycle in which `sums_o` holds them, and the sums stay only
+// `last_i` ends them: `done_o` comes 3 cycles later, in the cycle in which `sums_o` holds them, and the sums stay only
 // until the next product arrives. No stalls: who asks for `last_i` makes sure that somebody takes the sums.
 module pen_array #(
   parameter int unsigned Filters = 4,
@@ -24,13 +24,13 @@ module pen_array #(
     $fatal(1, "pen_array %m: Filters and Pixels must be at least 1");
   end
 
-  logic last_q;
+  logic [1:0] last_q;
 
   always_ff @(posedge clk_i) begin
-    last_q <= valid_i && last_i;
-    done_o <= last_q;
+    last_q <= {last_q[0], valid_i && last_i};
+    done_o <= last_q[1];
     if (!rst_ni) begin
-      last_q <= 1'b0;
+      last_q <= '0;
       done_o <= 1'b0;
     end
   end

@@ -103,7 +103,7 @@ module pen_axi_read #(
   // ---- Commands whose words have not all come ---------------------------------------------------------------------
   logic open_valid, open_ready;
   logic [TagBits-1:0] open_tag;
-  logic [WordsBits-1:0] open_words;
+  logic [WordsBits-1:0] open_last;  // its words, less one
   logic [WordsBits-1:0] seen_q;  // words of the oldest one that have come
   logic lost_q;                  // given up
   logic [$clog2(Commands+1)-1:0] unused_open_level;
@@ -116,37 +116,41 @@ module pen_axi_read #(
       .rst_ni,
       .valid_i(cmd_valid_i && cmd_ready_o),
       .ready_o(open_ready),
-      .data_i ({cmd_tag_i, cmd_words_i}),
+      .data_i ({cmd_tag_i, cmd_words_i - 1'b1}),
       .valid_o(open_valid),
       .ready_i(data_last_o),
-      .data_o ({open_tag, open_words}),
+      .data_o ({open_tag, open_last}),
       .level_o(unused_open_level)
   );
 
   // ---- The command that waits to be split, and those that have joined it --------------------------------------------
-  logic join_valid_q, joins, join_hold, join_leaves, split_ready, take;
+  logic join_valid_q, joins, join_hold, join_leaves, join_starts, split_ready, take;
   logic [AddrBits-1:0] join_addr_q, join_end_q;
-  logic [LengthBits:0] join_words_q, joined_words;  // one more bit than any command needs
+  logic [LengthBits:0] join_words_q;  // one more bit than any command needs
+  logic [BurstBits:0] join_room_q;    // words that may still join
 
   logic [FlightBits-1:0] flight_words_q;  // requested and not yet come
 
-  assign joined_words = join_words_q + (LengthBits + 1)'(cmd_words_i);
-  assign joins        = (JoinAbove > 0) && (cmd_addr_i == join_end_q) && (32'(joined_words) <= MaxBurst);
-  assign join_hold    = (JoinAbove > 0) && (32'(flight_words_q) >= JoinAbove) && (!cmd_valid_i || joins);
-  assign join_leaves  = join_valid_q && split_ready && !join_hold;
-  assign cmd_ready_o  = open_ready && (!join_valid_q || join_leaves || joins || lost_q);
-  assign take         = cmd_valid_i && cmd_ready_o;
+  // `cmd_ready_o` leaves `cmd_valid_i` out: what it would be for a command that is not offered does not matter.
+  assign joins       = (JoinAbove > 0) && (cmd_addr_i == join_end_q) && (32'(cmd_words_i) <= 32'(join_room_q));
+  assign join_hold   = (JoinAbove > 0) && (32'(flight_words_q) >= JoinAbove) && (!cmd_valid_i || joins);
+  assign join_leaves = join_valid_q && split_ready && !join_hold;
+  assign join_starts = !join_valid_q || join_leaves;
+  assign cmd_ready_o = open_ready && (!join_valid_q || split_ready || joins || lost_q);
+  assign take        = cmd_valid_i && cmd_ready_o;
 
   always_ff @(posedge clk_i) begin
     if (join_leaves) join_valid_q <= 1'b0;
     if (take) begin
       join_valid_q <= 1'b1;
       join_end_q   <= cmd_addr_i + (AddrBits'(cmd_words_i) << ByteBits);
-      if (join_valid_q && !join_leaves) begin
-        join_words_q <= joined_words;
-      end else begin
+      if (join_starts) begin
         join_addr_q  <= cmd_addr_i;
         join_words_q <= (LengthBits + 1)'(cmd_words_i);
+        join_room_q  <= (32'(cmd_words_i) < MaxBurst) ? (BurstBits + 1)'(MaxBurst - 32'(cmd_words_i)) : '0;
+      end else begin
+        join_words_q <= join_words_q + (LengthBits + 1)'(cmd_words_i);
+        join_room_q  <= join_room_q - (BurstBits + 1)'(cmd_words_i);
       end
     end
     if (!rst_ni || lost_q) join_valid_q <= 1'b0;
@@ -154,8 +158,9 @@ module pen_axi_read #(
 
   // ---- The command that is being split --------------------------------------------------------------------------
   // Lengths are held less one, as ARLEN wants them: then neither the comparison nor the request needs a subtraction.
-  // `limit` is the longest burst that may start at `addr`; it is wrong for one cycle after the address has moved.
-  logic split_valid_q, split_valid_d, limit_known_q, limit_known_d;
+  // `limit` is the longest burst that may start at `addr`, and `final` says that it holds what is left; both are wrong for
+  // one cycle after the address has moved.
+  logic split_valid_q, split_valid_d, limit_known_q, limit_known_d, final_q, final_d;
   logic [AddrBits-1:0] addr_q, addr_d;
   logic [LengthBits-1:0] left_q, left_d;  // words left, less one
   logic [BurstBits-1:0] limit_q, limit_d;
@@ -164,7 +169,7 @@ module pen_axi_read #(
   logic ar_valid_q, ar_valid_d;
   logic [AddrBits-1:0] ar_addr_q, ar_addr_d;
   logic [BurstBits-1:0] ar_len_q, ar_len_d;
-  logic record_ready, issue, final_burst;
+  logic record_ready, issue;
 
   // Longest burst, less one, that starts at a word of a page: to the end of the page, at most MaxBurst.
   function automatic logic [BurstBits-1:0] longest(input logic [PageBits-1:0] word);
@@ -173,9 +178,8 @@ module pen_axi_read #(
     return (32'(to_page_end) + 1 < MaxBurst) ? BurstBits'(to_page_end) : BurstBits'(MaxBurst - 1);
   endfunction
 
-  assign final_burst = left_q <= LengthBits'(limit_q);
   assign issue       = split_valid_q && limit_known_q && record_ready && (!ar_valid_q || m_axi_arready) && !lost_q;
-  assign split_ready = !split_valid_q || (issue && final_burst);
+  assign split_ready = !split_valid_q || (issue && final_q);
 
   always_comb begin
     split_valid_d = split_valid_q;
@@ -183,12 +187,14 @@ module pen_axi_read #(
     addr_d        = addr_q;
     left_d        = left_q;
     limit_d       = limit_q;
+    final_d       = final_q;
     if (split_ready) begin
       split_valid_d = join_leaves;
       limit_known_d = 1'b1;
       addr_d        = join_addr_q;
       left_d        = LengthBits'(join_words_q - 1'b1);
       limit_d       = longest(join_addr_q[11:ByteBits]);
+      final_d       = join_words_q <= (LengthBits + 1)'(longest(join_addr_q[11:ByteBits])) + 1'b1;
     end else if (issue) begin
       limit_known_d = 1'b0;
       addr_d        = addr_q + ((AddrBits'(limit_q) + 1'b1) << ByteBits);
@@ -196,6 +202,7 @@ module pen_axi_read #(
     end else if (!limit_known_q) begin
       limit_known_d = 1'b1;
       limit_d       = longest(addr_q[11:ByteBits]);
+      final_d       = left_q <= LengthBits'(longest(addr_q[11:ByteBits]));
     end
   end
 
@@ -206,7 +213,7 @@ module pen_axi_read #(
     if (issue) begin
       ar_valid_d = 1'b1;
       ar_addr_d  = addr_q;
-      ar_len_d   = final_burst ? left_q[BurstBits-1:0] : limit_q;
+      ar_len_d   = final_q ? left_q[BurstBits-1:0] : limit_q;
     end else if (m_axi_arready) begin
       ar_valid_d = 1'b0;
     end
@@ -218,6 +225,7 @@ module pen_axi_read #(
     addr_q        <= addr_d;
     left_q        <= left_d;
     limit_q       <= limit_d;
+    final_q       <= final_d;
     ar_valid_q    <= ar_valid_d;
     ar_addr_q     <= ar_addr_d;
     ar_len_q      <= ar_len_d;
@@ -236,8 +244,11 @@ module pen_axi_read #(
   // ---- What the beats that return belong to -----------------------------------------------------------------------
   logic [$clog2(Outstanding+1)-1:0] flight_q;  // bursts
   logic [$clog2(Outstanding+1)-1:0] owed_q;    // of these, the first ones, which nobody waits for any more
+  logic [FlightBits-1:0] flight_change;
   logic beat, burst_end, wanted;
 
+  // Lengths are held less one: with a beat in the same cycle, the length is the change.
+  assign flight_change = issue ? FlightBits'(final_q ? left_q[BurstBits-1:0] : limit_q) : {FlightBits{beat}};
   assign record_ready = flight_q != ($clog2(Outstanding+1))'(Outstanding);
   assign m_axi_rready = 1'b1;
   assign beat         = m_axi_rvalid && (flight_q != '0);
@@ -246,13 +257,13 @@ module pen_axi_read #(
   assign data_valid_o = wanted || (lost_q && open_valid);
   assign data_o       = m_axi_rdata;
   assign data_tag_o   = open_tag;
-  assign data_last_o  = data_valid_o && (seen_q == open_words - 1'b1);
+  assign data_last_o  = data_valid_o && (seen_q == open_last);
   assign error_o      = wanted && m_axi_rresp != 2'b00;
   assign idle_o       = !open_valid;
 
   always_ff @(posedge clk_i) begin
     flight_q       <= flight_q + ($clog2(Outstanding+1))'(issue) - ($clog2(Outstanding+1))'(burst_end);
-    flight_words_q <= flight_words_q + (issue ? FlightBits'(ar_len_d) + 1'b1 : '0) - FlightBits'(beat);
+    flight_words_q <= flight_words_q + flight_change + FlightBits'(issue && !beat);
     if (data_valid_o) seen_q <= data_last_o ? '0 : seen_q + 1'b1;
     if (lost_q) owed_q <= flight_q - ($clog2(Outstanding+1))'(burst_end);
     else if (owed_q != '0) owed_q <= owed_q - ($clog2(Outstanding+1))'(burst_end);

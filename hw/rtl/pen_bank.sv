@@ -1,7 +1,8 @@
 // Double-buffered weight banks: one memory per filter lane, written in bus words, read one weight per lane and cycle.
 //
-// All lanes are read at the same address {half, byte of the record}; the weights come 2 cycles later. Writes go to one
-// lane. The halves keep reader and writer apart: nothing is read that is being written.
+// All lanes are read at the same address {half, byte of the record}; the weights come 2 cycles later, selected out of a
+// register right behind the memories. Writes go to one lane. The halves keep reader and writer apart: nothing is read
+// that is being written.
 //
 // Pinned weights lie beside the banks in a table of `PinnedRows` rows, one weight per lane in each: with `read_pinned_i`
 // the address is a row of it.
@@ -37,12 +38,14 @@ module pen_bank #(
     $fatal(1, "pen_bank %m: BusBytes must be a power of two of at least 2");
   end
 
-  logic [SelectBits-1:0]   select_q;
-  logic                    pinned_q;
-  logic [Filters-1:0][7:0] pinned;
+  // A register right behind the memories; the weight is selected out of it.
+  logic [1:0][SelectBits-1:0] select_q;
+  logic [1:0]                 from_table_q;
+  logic [Filters-1:0][7:0]    pinned, pinned_q;
   always_ff @(posedge clk_i) begin
-    select_q <= read_addr_i[SelectBits-1:0];
-    pinned_q <= read_pinned_i;
+    select_q <= {select_q[0], read_addr_i[SelectBits-1:0]};
+    from_table_q <= {from_table_q[0], read_pinned_i};
+    pinned_q <= pinned;
   end
 
   pen_rom #(
@@ -57,7 +60,7 @@ module pen_bank #(
   );
 
   for (genvar f = 0; f < Filters; f++) begin : gen_lane
-    logic [BusBytes-1:0][7:0] word;
+    logic [BusBytes-1:0][7:0] word, word_q;
 
     pen_ram #(
       .Width(8 * BusBytes),
@@ -72,7 +75,8 @@ module pen_bank #(
       .rdata_o(word)
     );
 
-    always_ff @(posedge clk_i) weights_o[f] <= pinned_q ? pinned[f] : word[select_q];
+    always_ff @(posedge clk_i) word_q <= word;
+    assign weights_o[f] = from_table_q[1] ? pinned_q[f] : word_q[select_q[1]];
   end
 
 endmodule

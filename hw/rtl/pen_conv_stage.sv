@@ -90,69 +90,83 @@ module pen_conv_stage #(
   logic [CountBits-1:0] done_q;        // words complete in all channels
   logic [CountBits-1:0] free_base_q;   // words of all frames before the one that is freed
   logic [CountBits-1:0] issue_base_q;  // and before the one that is computed
-  logic [CountBits-1:0] beat_word, oldest;
-  logic [WordBits:0]    issue_q, free_q;  // windows issued and freed in their frames
-  logic                 take, write, unread;
+  logic [CountBits-1:0] room_q;        // words of the frame that arrives for which there is room, from its first on
+  logic [CountBits-1:0] need_q;        // words of all frames that the next window waits for
+  logic [CountBits-1:0] write_base_d, free_base_d, oldest_d;
+  logic [RingBits-1:0]  ring_word;
+  logic [WordBits:0]    issue_q, free_q, free_d;  // windows issued and freed in their frames
+  logic                 take, take_word, write, unread, frame_in, window_free, window_free_q;
 
   // Words that no window reads (rows that pooling drops) are taken and forgotten: the ring need not hold them.
   localparam int unsigned LastRead = (Windows + LastWord < Words) ? Windows + LastWord - 1 : Words - 1;
   assign unread = 32'(row_word_i) > LastRead;
-  assign beat_word = write_base_q + CountBits'(row_word_i);
-  assign oldest = free_base_q + ((32'(free_q) > FirstWord) ? CountBits'(free_q) - CountBits'(FirstWord) : '0);
-  assign row_ready_o = unread || ((beat_word - oldest) < CountBits'(RingWords));
+  assign ring_word = RingBits'(write_base_q) + RingBits'(row_word_i);
+  // Counters differ by at most the ring's size plus a frame, so the top bit of a difference is its sign.
+  assign row_ready_o = unread || (!room_q[CountBits-1] && (CountBits'(row_word_i) < room_q));
   assign take = row_valid_i && row_ready_o;
+  assign take_word = take && (row_channel_i == ChannelBits'(Channels - 1));
+  assign frame_in = take_word && (row_word_i == WordBits'(Words - 1));
   assign write = take && !unread;
 
-  always_ff @(posedge clk_i) begin
-    if (take && (row_channel_i == ChannelBits'(Channels - 1))) begin
-      done_q <= done_q + 1'b1;
-      if (row_word_i == WordBits'(Words - 1)) write_base_q <= write_base_q + CountBits'(Words);
-    end
-    if (!rst_ni) begin
-      done_q <= '0;
-      write_base_q <= '0;
-    end
-  end
-
-  // A freed window's last read reaches the memory a cycle later; writes wait for it.
-  logic window_free, window_free_q;
-  always_ff @(posedge clk_i) begin
-    window_free_q <= window_free;
+  // A freed window's last read has reached the memory; writes wait a cycle longer.
+  always_comb begin
+    write_base_d = frame_in ? write_base_q + CountBits'(Words) : write_base_q;
+    free_d = free_q;
+    free_base_d = free_base_q;
     if (window_free_q) begin
+      free_d = free_q + 1'b1;
       if (free_q == (WordBits + 1)'(Windows - 1)) begin
-        free_q <= '0;
-        free_base_q <= free_base_q + CountBits'(Words);
-      end else begin
-        free_q <= free_q + 1'b1;
+        free_d = '0;
+        free_base_d = free_base_q + CountBits'(Words);
       end
     end
+    oldest_d = free_base_d + ((32'(free_d) > FirstWord) ? CountBits'(free_d) - CountBits'(FirstWord) : '0);
+  end
+
+  always_ff @(posedge clk_i) begin
+    window_free_q <= window_free;
+    write_base_q <= write_base_d;
+    free_q <= free_d;
+    free_base_q <= free_base_d;
+    room_q <= oldest_d + CountBits'(RingWords) - write_base_d;
+    if (take_word) done_q <= done_q + 1'b1;
     if (!rst_ni) begin
       window_free_q <= 1'b0;
+      write_base_q <= '0;
       free_q <= '0;
       free_base_q <= '0;
+      room_q <= CountBits'(RingWords);
+      done_q <= '0;
     end
   end
 
   // ---- Passes: all groups of a window, window after window --------------------------------------------------------------------
-  logic                 started_q, window_valid, window_last, pass_ready, pass_valid, last_group;
-  logic [GroupBits-1:0] group_q;
+  logic                  started_q, window_valid, window_last, pass_ready, pass_valid, pass_take, last_group;
+  logic [GroupBits-1:0]  group_q;
   logic [WeightBits-1:0] pass_weight_q;
-  logic [CountBits-1:0] reached, available;
+  logic [CountBits-1:0]  issue_base_d, need_d, missing;
+  logic [WordBits:0]     issue_d;
 
-  assign reached = (32'(issue_q) + LastWord > Words - 1) ? CountBits'(Words) : CountBits'(issue_q) + CountBits'(LastWord + 1);
-  assign available = done_q - issue_base_q;
   assign last_group = group_q == GroupBits'(Groups - 1);
-  // Counters differ by at most the ring's size plus a frame, so the top bit of the difference is its sign.
-  assign pass_valid = window_valid && !available[CountBits-1] && (available >= reached);
+  assign missing = done_q - need_q;  // negative while words are missing
+  assign pass_valid = window_valid && !missing[CountBits-1];
+  assign pass_take = pass_valid && pass_ready;
+
+  // Of the window after this one.
+  assign issue_d = window_last ? '0 : issue_q + 1'b1;
+  assign issue_base_d = window_last ? issue_base_q + CountBits'(Words) : issue_base_q;
+  assign need_d = issue_base_d + ((32'(issue_d) + LastWord > Words - 1) ? CountBits'(Words)
+                                                                        : CountBits'(issue_d) + CountBits'(LastWord + 1));
 
   always_ff @(posedge clk_i) begin
     started_q <= 1'b1;
-    if (pass_valid && pass_ready) begin
+    if (pass_take) begin
       group_q <= last_group ? '0 : group_q + 1'b1;
       pass_weight_q <= last_group ? '0 : pass_weight_q + WeightBits'(RowWeights);
       if (last_group) begin
-        issue_q <= window_last ? '0 : issue_q + 1'b1;
-        if (window_last) issue_base_q <= issue_base_q + CountBits'(Words);
+        issue_q <= issue_d;
+        issue_base_q <= issue_base_d;
+        need_q <= need_d;
       end
     end
     if (!rst_ni) begin
@@ -161,6 +175,7 @@ module pen_conv_stage #(
       pass_weight_q <= '0;
       issue_q <= '0;
       issue_base_q <= '0;
+      need_q <= CountBits'((LastWord + 1 < Words) ? LastWord + 1 : Words);
     end
   end
 
@@ -195,7 +210,7 @@ module pen_conv_stage #(
   logic [Pixels-1:0][7:0] window;
   logic [MapBits-1:0]     write_word;
 
-  assign write_word = (MapBits'(row_channel_i) << RingBits) + MapBits'(beat_word[RingBits-1:0]);
+  assign write_word = (MapBits'(row_channel_i) << RingBits) + MapBits'(ring_word);
 
   pen_map_ram #(
     .Pixels(Pixels),

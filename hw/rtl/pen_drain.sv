@@ -127,7 +127,9 @@ module pen_drain #(
 
   // ---- Steps B to D: bias, scale, round -----------------------------------------------------------------------------------------
   logic  b_valid_q, c_valid_q, d_valid_q;
-  meta_t b_meta_q, c_meta_q, d_meta_q;
+  meta_t b_meta_q, c_meta_q;
+  logic  d_kept_q, d_pool_first_q;
+  logic [ColumnBits-1:0]           d_column_q;
   logic [Filters-1:0][AccBits-1:0] b_sum_q, c_sum_q, d_sum_q;
   logic [Filters-1:0][7:0]         d_value;
 
@@ -138,7 +140,9 @@ module pen_drain #(
       d_valid_q <= c_valid_q;
       b_meta_q <= a_meta;
       c_meta_q <= b_meta_q;
-      d_meta_q <= c_meta_q;
+      d_kept_q <= c_meta_q.kept;
+      d_pool_first_q <= c_meta_q.pool_first;
+      d_column_q <= c_meta_q.column;
       for (int unsigned f = 0; f < Filters; f++) b_sum_q[f] <= sums_q[f][0] + bias_i[f];
       c_sum_q <= b_sum_q;
       d_sum_q <= c_sum_q;
@@ -168,18 +172,45 @@ module pen_drain #(
   assign room_o = !a_valid_q && !b_valid_q && !c_valid_q && !d_valid_q;
 
   // ---- Step D: pooling and words ------------------------------------------------------------------------------------------------
-  logic                    emit, complete, d_step;
+  // What the pixel in step D does to the words is known in step C: registers hold it, because all lanes wait for it.
+  logic                    emit_q, complete_q;     // it is an output; it is the last of its word
+  logic                    last_word_q;            // of its map
+  logic                    hold_q;                 // a word is complete, and the one before has not left: a stall, unless
+                                                   // its last beat leaves in this cycle
+  logic                    c_emit, c_word_end, c_map_end, c_complete, d_step;
+  logic                    out_busy_q, out_end, out_end_q;
   logic [PixelBits-1:0]    count_q, count_base_q;  // output pixels before this one; before this window
+  logic [PixelBits-1:0]    c_count;
   logic [SlotBits-1:0]     slot;
-  logic [Filters-1:0][7:0] pooled, signed_key;
+  logic [Filters-1:0][7:0] pooled;
+  logic                    same_column;            // step D stores what step C would read
 
   assign slot = (OutPixels > 1) ? SlotBits'(count_q) : '0;
   assign d_step = enable && d_valid_q;
-  assign emit = d_valid_q && d_meta_q.kept && d_meta_q.pool_last;
-  assign complete = emit && ((slot == SlotBits'(OutPixels - 1)) || (count_q == last_pixel_i));
+  assign same_column = d_valid_q && d_kept_q && (c_meta_q.column == d_column_q);
+  assign c_count = count_q + PixelBits'(emit_q);
+  assign c_emit = c_valid_q && c_meta_q.kept && c_meta_q.pool_last;
+  assign c_word_end = (OutPixels == 1) || (SlotBits'(c_count) == SlotBits'(OutPixels - 1));
+  assign c_map_end = c_count == last_pixel_i;
+  assign c_complete = c_emit && (c_word_end || c_map_end);
+  assign enable = !hold_q || (beat_ready_i && out_end_q);
 
   always_ff @(posedge clk_i) begin
-    if (enable && emit) count_q <= count_q + 1'b1;
+    if (enable) begin
+      emit_q <= c_emit;
+      complete_q <= c_complete;
+      last_word_q <= c_map_end;
+    end
+    hold_q <= !enable || (c_complete && (complete_q || (out_busy_q && !out_end)));
+    if (!rst_ni) begin
+      hold_q <= 1'b0;
+      emit_q <= 1'b0;
+      complete_q <= 1'b0;
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (enable && emit_q) count_q <= count_q + 1'b1;
     if (load_i) begin
       if ((load_y_i == '0) && (load_x_i == '0)) begin
         count_q <= '0;
@@ -199,7 +230,7 @@ module pen_drain #(
   logic [Filters-1:0][OutPixels-1:0][7:0] words;
 
   for (genvar f = 0; f < Filters; f++) begin : gen_pool
-    logic [7:0] best;
+    logic [7:0] best, best_q;  // of the pooling window so far, read in step C
     logic [OutPixels-1:0][7:0] word;
 
     pen_lutram #(
@@ -207,22 +238,25 @@ module pen_drain #(
       .Depth(Groups << ColumnBits)
     ) u_pool (
       .clk_i,
-      .write_i(d_step && d_meta_q.kept),
-      .waddr_i(PoolAddrBits'({group_q, d_meta_q.column})),
+      .write_i(d_step && d_kept_q),
+      .waddr_i(PoolAddrBits'({group_q, d_column_q})),
       .wdata_i(pooled[f]),
-      .raddr_i(PoolAddrBits'({group_q, d_meta_q.column})),
+      .raddr_i(PoolAddrBits'({group_q, c_meta_q.column})),
       .rdata_o(best)
     );
 
-    assign signed_key[f] = best ^ flip;
-    assign pooled[f] = (d_meta_q.pool_first || ((d_value[f] ^ flip) > signed_key[f])) ? d_value[f] : best;
+    always_ff @(posedge clk_i) begin
+      if (enable) best_q <= same_column ? pooled[f] : best;
+    end
+
+    assign pooled[f] = (d_pool_first_q || ((d_value[f] ^ flip) > (best_q ^ flip))) ? d_value[f] : best_q;
 
     pen_lutram #(
       .Width(8 * OutPixels),
       .Depth(Groups)
     ) u_word (
       .clk_i,
-      .write_i(d_step && emit),
+      .write_i(d_step && emit_q),
       .waddr_i(group_q),
       .wdata_i(words[f]),
       .raddr_i(group_q),
@@ -236,29 +270,29 @@ module pen_drain #(
   end
 
   // ---- Beats ------------------------------------------------------------------------------------------------------------------------
-  logic                              out_busy_q, out_end;
   logic [Filters-1:0][DataBits-1:0]  out_q;
   logic [LaneBits-1:0]               out_lane_q, out_last_lane_q;
   logic [GroupBits-1:0]              out_group_q;
   logic [PixelBits-1:0]              out_word_q;
   logic                              out_last_word_q;
 
-  assign out_end = out_busy_q && beat_ready_i && beat_last_lane_o;
-  assign enable = !(complete && out_busy_q && !out_end);
+  assign out_end = out_busy_q && beat_ready_i && out_end_q;
 
   always_ff @(posedge clk_i) begin
     if (out_busy_q && beat_ready_i) begin
       out_q <= out_q >> DataBits;
       out_lane_q <= out_lane_q + 1'b1;
-      if (beat_last_lane_o) out_busy_q <= 1'b0;
+      out_end_q <= out_lane_q + 1'b1 == out_last_lane_q;
+      if (out_end_q) out_busy_q <= 1'b0;
     end
-    if (enable && complete) begin
+    if (enable && complete_q) begin
       out_busy_q <= 1'b1;
       out_lane_q <= '0;
+      out_end_q <= last_lane_q == '0;
       out_last_lane_q <= last_lane_q;
       out_group_q <= group_q;
       out_word_q <= count_q >> LogOut;
-      out_last_word_q <= count_q == last_pixel_i;
+      out_last_word_q <= last_word_q;
       for (int unsigned f = 0; f < Filters; f++) begin
         out_q[f] <= raw_i ? DataBits'(signed'(d_sum_q[f])) : DataBits'(words[f]);
       end
@@ -269,7 +303,7 @@ module pen_drain #(
   assign beat_valid_o = out_busy_q;
   assign beat_group_o = out_group_q;
   assign beat_lane_o = out_lane_q;
-  assign beat_last_lane_o = out_lane_q == out_last_lane_q;
+  assign beat_last_lane_o = out_end_q;
   assign beat_word_o = out_word_q;
   assign beat_last_word_o = out_last_word_q;
   assign beat_data_o = out_q[0];
@@ -281,6 +315,7 @@ module pen_drain #(
     refused_q <= rst_ni && beat_valid_o && !beat_ready_i;
     offered_q <= beat_data_o;
     if (rst_ni) begin
+      assert (hold_q == (complete_q && out_busy_q)) else $error("%m: a stall is not what it should be");
       assert (!load_i || room_o) else $error("%m: a pass is loaded while the last one is in the way");
       assert (!refused_q || (beat_valid_o && (beat_data_o == offered_q))) else $error("%m: a refused beat changed");
     end

@@ -245,8 +245,8 @@ module pen_engine #(
   logic                    build_start;
   logic                    event_valid, event_ready, events_idle;
   logic                    swap, start;
-  logic [IndexBits-1:0]    count, count_q;
-  logic                    select_all, select_run, select_idle, predict_idle, boolean_q;
+  logic [IndexBits-1:0]    pushed_q;
+  logic                    select_run, select_idle, predict_idle, boolean_q;
   logic                    layer_end, open;  // open: groups of this layer are still to come or in use
   logic                    last_step;
 
@@ -497,6 +497,7 @@ module pen_engine #(
     .Lanes(PredictLanes),
     .MaxWords(SumWords),
     .OperandBits(OperandBits),
+    .Negative(HiddenWords > 0),
     .Boolean(Paths || (Classes > 0)),
     .ScoreBits(ScoreBits),
     .TableDepth(PredictDepth),
@@ -526,25 +527,53 @@ module pen_engine #(
   logic [PredictLanes-1:0] barred;  // filters of a word of scores that are pinned
   logic                 selected_valid, selected_ready, push_valid, push_ready;
   logic [IndexBits-1:0] selected, push, listed, listed_left_q;
-  logic                 listed_valid_q, few;
+  logic                 listed_valid_q;
   logic [FilterAddrBits-1:0] listed_q;
+  logic                 all_q, above_q, ranked_q;
+  logic [IndexBits-1:0] count_q, wanted_q;
+  logic signed [ScoreBits-1:0] threshold_q;
 
-  // The second product of a low-rank predictor goes before the selection, which then begins with what was read at the start.
-  logic                        second_run, second_q, select_start, select_core_idle, above, above_q;
-  logic [IndexBits-1:0]        wanted, wanted_q;
-  logic signed [ScoreBits-1:0] threshold, threshold_q;
+  // Filters to compute: the pinned ones and then those selected, or all of them, pinned ones first. What the ports say of
+  // the layer is read in the cycle before it starts. Above a threshold the number is not known before the end of the
+  // selection, so it is at most all. No score is lower than -High, so limiting the threshold to that changes nothing.
+  logic [15:0]                 keep;
+  logic                        all, above;
+  logic signed [31:0]          level;
+  logic [IndexBits-1:0]        count;
+  logic signed [ScoreBits-1:0] threshold;
+  assign keep = keep_i[built_q];
+  assign above = mode_i[built_q][1];
+  assign all = !built.lazy || (mode_i[built_q] == 2'd0) || (!above && (keep >= 16'(built.filters)));
+  assign count = (all || above) ? built.filters : (keep < 16'(built.pinned)) ? built.pinned : IndexBits'(keep);
+  assign level = threshold_i[built_q];
+  if (ScoreBits < 32) begin : gen_threshold
+    localparam logic signed [31:0] High = (32'sd1 << (ScoreBits - 1)) - 32'sd1;
+    assign threshold = (level > High) ? ScoreBits'(High) : (level < -High) ? ScoreBits'(~High) : ScoreBits'(level);
+  end else begin : gen_wide_threshold
+    assign threshold = ScoreBits'(level);
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (swap) begin
+      all_q <= all;
+      above_q <= above;
+      ranked_q <= !all && (count != built.pinned);
+      wanted_q <= count - built.pinned;
+      count_q <= count;
+      threshold_q <= threshold;
+    end
+  end
+
+  assign select_run = start && ranked_q;
+
+  // The second product of a low-rank predictor goes before the selection.
+  logic second_run, second_q, select_start, select_core_idle;
 
   assign second_run = select_run && (step_q.rank != '0);
   assign select_start = (select_run && !second_run) || (second_q && hidden_idle && predict_core_idle);
   assign select_idle = select_core_idle && !second_q;
-  assign wanted = count - step_q.pinned;
 
   always_ff @(posedge clk_i) begin
-    if (start) begin
-      wanted_q <= wanted;
-      above_q <= above;
-      threshold_q <= threshold;
-    end
     if (second_run) second_q <= 1'b1;
     else if (select_start) second_q <= 1'b0;
     if (!rst_ni) second_q <= 1'b0;
@@ -594,9 +623,9 @@ module pen_engine #(
     .rst_ni,
     .start_i(select_start),
     .filters_i(step_q.filters),
-    .keep_i(start ? wanted : wanted_q),
-    .above_i(start ? above : above_q),
-    .threshold_i(start ? threshold : threshold_q),
+    .keep_i(wanted_q),
+    .above_i(above_q),
+    .threshold_i(threshold_q),
     .last_word_i(step_q.last_score_word),
     .idle_o(select_core_idle),
     .score_read_o(score_read),
@@ -610,23 +639,6 @@ module pen_engine #(
     .chosen_o(selected)
   );
 
-  // Filters to compute: the pinned ones and then those selected, or all of them, pinned ones first.
-  logic [15:0]        keep;
-  logic signed [31:0] level;
-  assign keep = keep_i[current_q];
-  assign above = mode_i[current_q][1];
-  assign select_all = !step_q.lazy || (mode_i[current_q] == 2'd0) || (!above && (keep >= 16'(step_q.filters)));
-  assign few = keep < 16'(step_q.pinned);
-  // Above a threshold: not known before the end of the selection, so at most all.
-  assign count = (select_all || above) ? step_q.filters : (few ? step_q.pinned : IndexBits'(keep));
-  assign level = threshold_i[current_q];
-  if (ScoreBits < 32) begin : gen_threshold  // no score is lower than -High, so limiting the threshold changes nothing
-    localparam logic signed [31:0] High = (32'sd1 << (ScoreBits - 1)) - 32'sd1;
-    assign threshold = (level > High) ? ScoreBits'(High) : (level < -High) ? ScoreBits'(~High) : ScoreBits'(level);
-  end else begin : gen_wide_threshold
-    assign threshold = ScoreBits'(level);
-  end
-  assign select_run = start && !select_all && (count != step_q.pinned);
   assign push_valid = (listed_left_q != '0) ? listed_valid_q : selected_valid;
   assign push = (listed_left_q != '0) ? listed : selected;
   assign selected_ready = push_ready && (listed_left_q == '0);
@@ -640,7 +652,7 @@ module pen_engine #(
     if (start) begin
       listed_valid_q <= 1'b0;
       listed_q <= step_q.filter_base;
-      listed_left_q <= select_all ? step_q.filters : step_q.pinned;
+      listed_left_q <= all_q ? step_q.filters : step_q.pinned;
     end
     if (!rst_ni) begin
       listed_valid_q <= 1'b0;
@@ -726,7 +738,7 @@ module pen_engine #(
     .clk_i,
     .rst_ni,
     .start_i(start),
-    .count_i(count),
+    .count_i(count_q),
     .pinned_i(step_q.pinned),
     .pinned_row_i(step_q.pinned_row),
     .pinned_rows_i(step_q.pinned_rows),
@@ -944,7 +956,6 @@ module pen_engine #(
   assign layer_end = (state_q == Run) && !open && events_idle && (last_step || (building_q && predict_idle))
                      && select_idle && (listed_left_q == '0);
   assign frame_done = layer_end && last_step;
-  assign frame_done_o = frame_done;
   assign frame_bad_o = bad_q;
   assign busy_o = state_q != Idle;
 
@@ -957,7 +968,7 @@ module pen_engine #(
       settle_q <= 2'd3;
     end
     if (build_start) building_q <= 1'b1;
-    if (push_valid && push_ready) count_q <= count_q + 1'b1;
+    if (push_valid && push_ready) pushed_q <= pushed_q + 1'b1;
     replay_valid_q <= 1'b0;
     unique case (state_q)
       Idle: begin
@@ -992,7 +1003,7 @@ module pen_engine #(
         state_q <= Start;
       end
       Start: begin
-        count_q <= '0;
+        pushed_q <= '0;
         settle_q <= 2'd3;
         state_q <= Run;
       end
@@ -1015,11 +1026,19 @@ module pen_engine #(
   end
 
   // ---- Reports -----------------------------------------------------------------------------------------------------------------------------
-  assign layer_valid_o = layer_end;
-  assign layer_o = 8'(current_q);
-  assign layer_cycles_o = cycles_q + 1'b1;
-  assign layer_bytes_o = words << $clog2(BusBytes);
-  assign layer_chosen_o = 16'(count_q);
+  // A cycle after the layer's end.
+  always_ff @(posedge clk_i) begin
+    layer_valid_o <= layer_end;
+    layer_o <= 8'(current_q);
+    layer_cycles_o <= cycles_q + 1'b1;
+    layer_bytes_o <= words << $clog2(BusBytes);
+    layer_chosen_o <= 16'(pushed_q);
+    frame_done_o <= frame_done;
+    if (!rst_ni) begin
+      layer_valid_o <= 1'b0;
+      frame_done_o <= 1'b0;
+    end
+  end
 
   assign probe_strength_valid_o = event_valid && event_ready;
   assign probe_strength_layer_o = 8'(built_q);

@@ -123,8 +123,10 @@ module pen_fetch #(
   logic [1:0][WeightBits-1:0] weight_q;
   logic [OffsetBits-1:0] offset_q;  // of the filter's record, in bus words
   logic [AddrBits-1:0]  record_q, cmd_addr_q;
-  logic [RunBits-1:0]   cmd_words_q;
+  logic [RunBits-1:0]   cmd_words_q, run_first_q, run_end_q;
   logic                 claim, lane_end, runs_end, cmd_take;
+  logic [1:0]           asked_q, came;         // per half: a command went out; the last of one's data comes
+  logic [1:0]           arrived_q;             // per half: nothing is pending
   filter_t              filter;
 
   logic [Filters-1:0][AccBits-1:0]   bias_q [2];
@@ -151,13 +153,20 @@ module pen_fetch #(
   );
 
   assign run_read_o = (state_q == Look) || (state_q == Keep) || cmd_take;
-  assign run_addr_o = (state_q == Look) ? '0 : run_q;
+  // The list's memory is a run ahead of `run_first_q`, `run_end_q`.
+  assign run_addr_o = (state_q == Look) ? '0 : (state_q == Keep) ? IndexBits'(1) : run_q + 1'b1;
   assign cmd_valid_o = state_q == Command;
   assign cmd_addr_o = cmd_addr_q;
   assign cmd_words_o = cmd_words_q;
-  assign cmd_tag_o = {fill_q, lane_q, RecordBits'(run_first_i)};
+  assign cmd_tag_o = {fill_q, lane_q, RecordBits'(run_first_q)};
+
+  for (genvar h = 0; h < 2; h++) begin : gen_half
+    assign came[h] = data_valid_i && data_last_i && (data_tag_i[TagBits-1] == 1'(h));
+  end
 
   always_ff @(posedge clk_i) begin
+    // Counted a cycle after it was taken: neither can its data be there by then, nor its group be offered.
+    asked_q <= {cmd_take && fill_q, cmd_take && !fill_q};
     unique case (state_q)
       Wait: begin
         if (chosen_valid_i && chosen_ready_o) begin
@@ -202,8 +211,8 @@ module pen_fetch #(
           state_q <= Wait;
         end else begin
           run_q <= run_q + 1'b1;
-          cmd_addr_q <= record_q + (AddrBits'(run_first_i) << $clog2(BusBytes));
-          cmd_words_q <= run_end_i - run_first_i;
+          cmd_addr_q <= record_q + (AddrBits'(run_first_q) << $clog2(BusBytes));
+          cmd_words_q <= run_end_q - run_first_q;
           state_q <= Command;
         end
       end
@@ -214,14 +223,19 @@ module pen_fetch #(
         end
       end
     endcase
+    if ((state_q == Keep) || cmd_take) begin
+      run_first_q <= run_first_i;
+      run_end_q <= run_end_i;
+    end
     if (group_take_i) begin
       issued_q[take_q] <= 1'b0;
       take_q <= !take_q;
     end
     occupied_q <= occupied_q + 2'(claim) - 2'(group_done_i);
     for (int unsigned h = 0; h < 2; h++) begin
-      pending_q[h] <= pending_q[h] + 16'(cmd_take && (fill_q == h[0]))
-                                   - 16'(data_valid_i && data_last_i && (data_tag_i[TagBits-1] == h[0]));
+      if (asked_q[h] && !came[h]) pending_q[h] <= pending_q[h] + 1'b1;
+      if (came[h] && !asked_q[h]) pending_q[h] <= pending_q[h] - 1'b1;
+      if (asked_q[h] != came[h]) arrived_q[h] <= came[h] && (pending_q[h] == 16'd1);
     end
     if (start_i) begin
       left_q <= count_i;
@@ -239,6 +253,8 @@ module pen_fetch #(
       take_q <= 1'b0;
       issued_q <= '0;
       pending_q <= '0;
+      asked_q <= '0;
+      arrived_q <= '1;
     end
   end
 
@@ -257,7 +273,7 @@ module pen_fetch #(
     if (!rst_ni) within_q <= 1'b0;
   end
 
-  assign group_valid_o = issued_q[take_q] && (pending_q[take_q] == '0);
+  assign group_valid_o = issued_q[take_q] && arrived_q[take_q];
   assign group_half_o = take_q;
   assign group_weight_o = weight_q[take_q];
   assign group_last_lane_o = last_lane_q[take_q];
@@ -272,7 +288,7 @@ module pen_fetch #(
     if (rst_ni) begin
       assert (!start_i || (occupied_q == '0)) else $error("%m: a layer starts while a group of the last one is in use");
       assert (!group_done_i || (occupied_q != '0)) else $error("%m: a group is done that was never filled");
-      assert (!cmd_valid_o || (run_end_i > run_first_i)) else $error("%m: an empty run");
+      assert (!cmd_valid_o || (cmd_words_o != '0)) else $error("%m: an empty run");
     end
   end
 `endif

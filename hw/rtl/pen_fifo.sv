@@ -5,11 +5,11 @@
 //   Latency  a word that enters at an edge is offered from that edge on: 1 cycle. There is no path from `ready_i` to
 //            `ready_o` or from `valid_i` to `valid_o`; a full queue therefore takes its next word one cycle after it
 //            has given one. For full throughput `Depth` is at least 2.
-//   Offered  `valid_o` and `data_o` do not change until taken. `data_o` is read asynchronously from the storage
-//            (LUT RAM on an FPGA): use it for short queues.
+//   Offered  `valid_o` and `data_o` do not change until taken. They come from registers, as does `ready_o`; the words
+//            behind the first lie in LUT RAM: use it for short queues.
 //   Sender   `valid_i` must not be withdrawn and `data_i` must not change while `ready_o` is low.
 //   Reset    empties the queue; the storage is not cleared.
-//   Cost     Width x Depth bits of LUT RAM and three counters of clog2(Depth) bits.
+//   Cost     A register of Width bits, Width x (Depth - 1) bits of LUT RAM and three counters of clog2(Depth) bits.
 module pen_fifo #(
     parameter int unsigned Width     = 8,
     parameter int unsigned Depth     = 4,                // any number, not only powers of two
@@ -38,27 +38,32 @@ module pen_fifo #(
     $fatal(1, "pen_fifo %m: LevelBits is derived from Depth and must not be set");
   end
 
-  localparam int unsigned PointerBits = (Depth > 1) ? $clog2(Depth) : 1;
-  localparam logic [PointerBits-1:0] LastSlot = PointerBits'(Depth - 1);
+  localparam int unsigned Places = (Depth > 1) ? Depth - 1 : 1;  // behind the first word
+  localparam int unsigned PointerBits = (Places > 1) ? $clog2(Places) : 1;
+  localparam logic [PointerBits-1:0] LastSlot = PointerBits'(Places - 1);
 
-  logic [Width-1:0] storage_q [Depth];
+  logic [Width-1:0] storage_q [Places];
+  logic [Width-1:0] first_q;
   logic [PointerBits-1:0] write_q, write_d, read_q, read_d;
   logic [LevelBits-1:0] level_q, level_d;
-  logic put, get;
+  logic valid_q, more_q, ready_q;  // a word is stored; another behind it; there is a place
+  logic put, get, store, load;
 
-  assign ready_o = level_q != LevelBits'(Depth);
-  assign valid_o = level_q != '0;
-  assign data_o  = storage_q[read_q];
+  assign ready_o = ready_q;
+  assign valid_o = valid_q;
+  assign data_o  = first_q;
   assign level_o = level_q;
-  assign put     = valid_i && ready_o;
-  assign get     = valid_o && ready_i;
+  assign put     = valid_i && ready_q;
+  assign get     = valid_q && ready_i;
+  assign load    = !valid_q || get;             // the first place is free
+  assign store   = put && !(load && !more_q);   // else the word goes there at once
 
   always_comb begin
     write_d = write_q;
     read_d  = read_q;
     level_d = level_q;
-    if (put) write_d = (write_q == LastSlot) ? '0 : write_q + 1'b1;
-    if (get) read_d = (read_q == LastSlot) ? '0 : read_q + 1'b1;
+    if (store) write_d = (write_q == LastSlot) ? '0 : write_q + 1'b1;
+    if (get && more_q) read_d = (read_q == LastSlot) ? '0 : read_q + 1'b1;
     if (put && !get) level_d = level_q + 1'b1;
     if (get && !put) level_d = level_q - 1'b1;
   end
@@ -67,16 +72,23 @@ module pen_fifo #(
     write_q <= write_d;
     read_q  <= read_d;
     level_q <= level_d;
+    valid_q <= level_d != '0;
+    more_q  <= level_d > LevelBits'(1);
+    ready_q <= level_d != LevelBits'(Depth);
     if (!rst_ni) begin
       write_q <= '0;
       read_q  <= '0;
       level_q <= '0;
+      valid_q <= 1'b0;
+      more_q  <= 1'b0;
+      ready_q <= 1'b1;
     end
   end
 
   // Apart from the control registers, so that the storage maps onto RAM: no reset reaches it.
   always_ff @(posedge clk_i) begin
-    if (put) storage_q[write_q] <= data_i;
+    if (store) storage_q[write_q] <= data_i;
+    if (load) first_q <= more_q ? storage_q[read_q] : data_i;
   end
 
 `ifndef SYNTHESIS

@@ -1,7 +1,7 @@
-// One multiply-accumulate lane: the one place where multipliers of the arrays are inferred.
+// One multiply-accumulate lane of the arrays.
 //
-// Two registers deep: operands are multiplied into a register, then added; `first_i` starts a new sum. The sum is
-// exact as long as AccBits holds it. `sum_o` includes an operand pair two cycles after it was given.
+// Three registers deep: operands, product (both in pen_mult), sum; `first_i` starts a new sum. The sum is exact as long
+// as AccBits holds it. `sum_o` includes an operand pair three cycles after it was given.
 module pen_mac #(
   parameter int unsigned AccBits = 32
 ) (
@@ -13,17 +13,26 @@ module pen_mac #(
   output logic signed [AccBits-1:0] sum_o
 );
 
-  logic               valid_q, first_q;
-  logic signed [16:0] product_q;
-  logic signed [AccBits-1:0] product_ext;
+  logic [1:0]                valid_q, first_q;
+  logic signed [16:0]        product;
+  logic signed [AccBits-1:0] base;
 
-  assign product_ext = AccBits'(product_q);
+  pen_mult #(
+    .ABits(9),
+    .BBits(8)
+  ) u_mult (
+    .clk_i,
+    .a_i(activation_i),
+    .b_i(weight_i),
+    .product_o(product)
+  );
+
+  assign base = first_q[1] ? '0 : sum_o;
 
   always_ff @(posedge clk_i) begin
-    valid_q   <= valid_i;
-    first_q   <= first_i;
-    product_q <= 17'(activation_i) * 17'(weight_i);
-    if (valid_q) sum_o <= first_q ? product_ext : sum_o + product_ext;
+    valid_q <= {valid_q[0], valid_i};
+    first_q <= {first_q[0], first_i};
+    if (valid_q[1]) sum_o <= base + AccBits'(product);
   end
 
 endmodule

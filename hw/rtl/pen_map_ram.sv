@@ -5,9 +5,10 @@
 // or the first of a ring) and the pixel of word0 at which the window starts. Lanes whose mask bit is 0 read as zero,
 // whatever the memory holds there.
 //
-// Latency: 2 cycles from the address to `window_o`, which says nothing 2 cycles after a cycle without `read_i`. One read
-// and one write per cycle, no stalls; a write is seen by reads from the next cycle on. A word must not be read in the
-// cycle that writes it, unless the lanes that it fills are masked.
+// Latency: 2 cycles from the address to `window_o`, which says nothing 2 cycles after a cycle without `read_i`; it comes
+// through the rotation from a register right behind the memories. One read and one write per cycle, no stalls; a write is
+// seen by reads from the next cycle on. A word must not be read in the cycle that writes it, unless the lanes that it
+// fills are masked.
 module pen_map_ram #(
   parameter int unsigned Pixels = 4,
   parameter int unsigned Words  = 16,
@@ -66,18 +67,22 @@ module pen_map_ram #(
     .rdata_o(odd_data)
   );
 
-  logic                  swap_q;
-  logic [OffsetBits-1:0] offset_q;
-  logic [Pixels-1:0]     mask_q;
-  logic [2*Pixels-1:0][7:0] both;
-  assign both = swap_q ? {even_data, odd_data} : {odd_data, even_data};
+  // Both words in their order, a register right behind the memories.
+  logic                       swap_q;
+  logic [1:0][OffsetBits-1:0] offset_q;
+  logic [1:0][Pixels-1:0]     mask_q;
+  logic [2*Pixels-1:0][7:0]   both_q;
 
   always_ff @(posedge clk_i) begin
     swap_q   <= word0_i[0];
-    offset_q <= offset_i;
-    mask_q   <= mask_i;
+    offset_q <= {offset_q[0], offset_i};
+    mask_q   <= {mask_q[0], mask_i};
+    both_q   <= swap_q ? {even_data, odd_data} : {odd_data, even_data};
+  end
+
+  always_comb begin
     for (int unsigned p = 0; p < Pixels; p++) begin
-      window_o[p] <= mask_q[p] ? both[p + 32'(offset_q)] : 8'd0;
+      window_o[p] = mask_q[1][p] ? both_q[p + 32'(offset_q[1])] : 8'd0;
     end
   end
 

@@ -3,8 +3,9 @@
 // Sums lie in words of `Lanes`; one word is updated per cycle. `start_i` loads `last_word_i` + 1 of them with their bias,
 // one word per cycle, and the first event is taken words + 2 cycles after it. An event is a signed operand, the row of its
 // weights and the words that they belong to, from `event_first_i` on, `event_last_i` + 1 of them; it takes max(words, 4)
-// cycles. Events go to the same words as the one before, or wait for idle. Sums are exact. `idle_o` rises max(words + 3, 5) cycles after the last event was taken: all events are in, and
-// sums can be read. `score_o` comes one cycle after `score_read_i`.
+// cycles. Events go to the same words as the one before, or wait for idle. Sums are exact. `idle_o` rises max(words + 3, 5)
+// cycles after the last event was taken: from the cycle after that on, all events are in and sums can be read, and in the
+// first one already those that the last event did not go to. `score_o` comes one cycle after `score_read_i`.
 // With `boolean_i` weights are bits: a word of the table holds those of 8 words of sums, the first in its low bits.
 // `start_i` only while idle, and events only from the cycle after it. `last_word_i` and `bias_base_i` are stable until the
 // first event is taken, `boolean_i` from start to idle.
@@ -12,6 +13,7 @@ module pen_predict #(
   parameter int unsigned Lanes        = 8,
   parameter int unsigned MaxWords     = 8,   // of a layer's scores
   parameter int unsigned OperandBits  = 17,  // signed
+  parameter bit          Negative     = 1'b1, // operands may be negative
   parameter bit          Boolean      = 1'b0, // there are events with `boolean_i`
   parameter int unsigned ScoreBits    = 32,
   parameter int unsigned TableDepth   = 16,
@@ -53,7 +55,7 @@ module pen_predict #(
   logic signed [OperandBits-1:0] operand_q;
   logic [TableBits-1:0]    row_q;
   logic                    last_word, pass_end, in_words;
-  logic                    s1_init_q, s1_walk_q, s2_init_q, s2_walk_q;
+  logic                    s1_init_q, s1_walk_q, s2_init_q, s2_walk_q, s3_init_q, s3_walk_q;
 
   assign in_words = step_q <= StepBits'(last_q);
   assign last_word = step_q == StepBits'(last_q);
@@ -88,15 +90,14 @@ module pen_predict #(
     end
   end
 
-  // ---- Step 1: tables and scores --------------------------------------------------------------------------------------------
-  logic [WordBits-1:0]             word, s1_word_q, s2_word_q;
+  // ---- Step 1: weights ------------------------------------------------------------------------------------------------------
+  logic [WordBits-1:0]             s1_word_q, s2_word_q, s3_word_q;
   logic signed [OperandBits-1:0]   s1_operand_q;
   logic [Lanes-1:0][7:0]           table_word, weights;
   logic [Lanes-1:0][ScoreBits-1:0] bias, next;
   logic                            update;
 
   assign update = walk_q && in_words;
-  assign word = first_q + WordBits'(step_q);
 
   pen_rom #(
     .Width(8 * Lanes),
@@ -123,14 +124,15 @@ module pen_predict #(
     assign weights = table_word;
   end
 
+  // ---- Step 2: sums, while the multipliers take their operands --------------------------------------------------------------
   pen_rom #(
     .Width(Lanes * ScoreBits),
     .Depth(BiasDepth),
     .InitFile(BiasFile)
   ) u_bias (
     .clk_i,
-    .read_i(init_q),
-    .addr_i(bias_base_i + BiasBits'(step_q)),
+    .read_i(s1_init_q),
+    .addr_i(bias_base_i + BiasBits'(s1_word_q)),
     .data_o(bias)
   );
 
@@ -139,38 +141,57 @@ module pen_predict #(
     .Depth(MaxWords)
   ) u_scores (
     .clk_i,
-    .write_i(s2_init_q || s2_walk_q),
-    .waddr_i(s2_word_q),
+    .write_i(s3_init_q || s3_walk_q),
+    .waddr_i(s3_word_q),
     .wdata_i(next),
-    .read_i(update || score_read_i),
-    .raddr_i(update ? word : score_word_i),
+    .read_i(s1_walk_q || score_read_i),
+    .raddr_i(s1_walk_q ? s1_word_q : score_word_i),
     .rdata_o(score_o)
   );
 
-  // ---- Steps 2 and 3: multiply, add ---------------------------------------------------------------------------------------------
+  // ---- Steps 3 and 4: multiply, add -----------------------------------------------------------------------------------------
+  localparam int unsigned ProductBits = OperandBits + 7 + int'(Negative);
+
+  logic unused_sign;  // of operands that are never negative
+  assign unused_sign = s1_operand_q[OperandBits-1];
+
   for (genvar l = 0; l < Lanes; l++) begin : gen_lane
-    logic signed [OperandBits+7:0] product_q;
-    logic [ScoreBits-1:0]           base_q;
-    always_ff @(posedge clk_i) begin
-      product_q <= (OperandBits + 8)'(s1_operand_q) * (OperandBits + 8)'($signed(weights[l]));
-      base_q <= s1_init_q ? bias[l] : score_o[l];
-    end
-    assign next[l] = s2_init_q ? base_q : base_q + ScoreBits'(product_q);
+    logic signed [ProductBits-1:0] product;
+    logic [ScoreBits-1:0]          base_q;
+
+    pen_mult #(
+      .ABits(ProductBits - 8),
+      .BBits(8),
+      .ASigned(Negative)
+    ) u_mult (
+      .clk_i,
+      .a_i((ProductBits - 8)'(s1_operand_q)),
+      .b_i(weights[l]),
+      .product_o(product)
+    );
+
+    always_ff @(posedge clk_i) base_q <= s2_init_q ? bias[l] : score_o[l];
+    assign next[l] = s3_init_q ? base_q : base_q + ScoreBits'(product);
   end
 
   always_ff @(posedge clk_i) begin
     s1_init_q <= init_q;
     s1_walk_q <= update;
-    s1_word_q <= word;
+    s1_word_q <= first_q + WordBits'(step_q);
     s1_operand_q <= operand_q;
     s2_init_q <= s1_init_q;
     s2_walk_q <= s1_walk_q;
     s2_word_q <= s1_word_q;
+    s3_init_q <= s2_init_q;
+    s3_walk_q <= s2_walk_q;
+    s3_word_q <= s2_word_q;
     if (!rst_ni) begin
       s1_init_q <= 1'b0;
       s1_walk_q <= 1'b0;
       s2_init_q <= 1'b0;
       s2_walk_q <= 1'b0;
+      s3_init_q <= 1'b0;
+      s3_walk_q <= 1'b0;
     end
   end
 
@@ -180,7 +201,7 @@ module pen_predict #(
   always_ff @(posedge clk_i) begin
     if (rst_ni) begin
       assert (!start_i || idle_o) else $error("%m: started while scores are being updated");
-      assert (!score_read_i || !update) else $error("%m: scores are read while they are updated");
+      assert (!score_read_i || !s1_walk_q) else $error("%m: scores are read while they are updated");
     end
   end
 `endif

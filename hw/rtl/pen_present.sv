@@ -8,8 +8,9 @@
 // Each present channel also goes to the predictor (`predict_*`), which must always become ready: with its strength, or, with
 // `boolean_i`, with a 1 if its strength is above the theta of its entry, and else not at all.
 //
-// Two lists are kept: one is built (`clear_i` empties it) while the other is read. `swap_i` (no event pending) closes the
-// one being built and makes it the one to read. An event takes 2 cycles and as long as the predictor needs.
+// Two lists are kept: one is built (`clear_i` empties it) while the other is read. `swap_i` (no event pending, nor taken in
+// the cycle before) closes the one being built and makes it the one to read. An event takes 2 cycles and as long as the
+// predictor needs.
 module pen_present #(
   parameter int unsigned IndexBits    = 8,
   parameter int unsigned StrengthBits = 16,
@@ -63,6 +64,8 @@ module pen_present #(
 
   localparam int unsigned ThetaBits = Boolean ? StrengthBits : 1;
   localparam int unsigned ListBits = (MaxChannels > 1) ? $clog2(MaxChannels) : 1;
+  localparam int unsigned GapBits = $clog2(GapWords + 1);
+  localparam int unsigned ReachBits = ((RunBits > GapBits) ? RunBits : GapBits) + 1;
 
   typedef struct packed {
     logic [WordBits-1:0]   map;
@@ -74,8 +77,8 @@ module pen_present #(
     logic [ThetaBits-1:0]  theta;
   } channel_t;
 
-  channel_t channel;
-  logic     look_q, present, told, append;
+  channel_t channel, append_channel_q;
+  logic     look_q, present, told, append_q;
 
   pen_rom #(
     .Width($bits(channel_t)),
@@ -101,11 +104,16 @@ module pen_present #(
     assign told = present;
     assign predict_strength_o = event_strength_i;
   end
-  assign append = event_valid_i && event_ready_o && present && (channel.taps != '0);
 
   always_ff @(posedge clk_i) begin
     look_q <= event_valid_i && !event_ready_o;
-    if (!rst_ni) look_q <= 1'b0;
+    // A register right behind the table: the lists are a cycle later than the events.
+    append_q <= event_valid_i && event_ready_o && present;
+    append_channel_q <= channel;
+    if (!rst_ni) begin
+      look_q <= 1'b0;
+      append_q <= 1'b0;
+    end
   end
 
   // ---- Lists --------------------------------------------------------------------------------------------------------------
@@ -113,17 +121,20 @@ module pen_present #(
   logic [IndexBits-1:0] count_q, runs_q;
   logic                 open_q;
   logic [RunBits-1:0]   run_first_q, run_end_q;
-  logic                 joins, close;
+  logic                 append, joins, close;
+  logic [ReachBits-1:0] reach_q;  // up to where the next channel of the run may begin
 
-  assign joins = open_q && (32'(channel.first) <= 32'(run_end_q) + GapWords);
+  assign append = append_q && (append_channel_q.taps != '0);
+  assign joins = open_q && (ReachBits'(append_channel_q.first) <= reach_q);
   assign close = open_q && (swap_i || (append && !joins));
 
   always_ff @(posedge clk_i) begin
     if (append) begin
       count_q <= count_q + 1'b1;
       open_q <= 1'b1;
-      run_end_q <= channel.finish;
-      if (!joins) run_first_q <= channel.first;
+      run_end_q <= append_channel_q.finish;
+      reach_q <= ReachBits'(append_channel_q.finish) + ReachBits'(GapWords);
+      if (!joins) run_first_q <= append_channel_q.first;
     end
     if (close) runs_q <= runs_q + 1'b1;
     if (swap_i) begin
@@ -146,7 +157,7 @@ module pen_present #(
     .clk_i,
     .write_i(append),
     .waddr_i({half_q, ListBits'(count_q)}),
-    .wdata_i({channel.map, channel.weight, channel.taps}),
+    .wdata_i({append_channel_q.map, append_channel_q.weight, append_channel_q.taps}),
     .read_i(entry_read_i),
     .raddr_i({!half_q, ListBits'(entry_addr_i)}),
     .rdata_o({entry_map_o, entry_weight_o, entry_taps_o})
@@ -166,11 +177,14 @@ module pen_present #(
   );
 
   logic unused_bits;
-  assign unused_bits = ^{event_channel_i, entry_addr_i, run_addr_i};
+  assign unused_bits = ^{event_channel_i, entry_addr_i, run_addr_i, append_channel_q.row,
+                         append_channel_q.theta};
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
-    if (rst_ni) assert (!(swap_i && (event_valid_i || look_q))) else $error("%m: lists are swapped with an event pending");
+    if (rst_ni && (swap_i || clear_i)) begin
+      assert (!event_valid_i && !look_q && !append_q) else $error("%m: lists change with an event pending");
+    end
   end
 `endif
 

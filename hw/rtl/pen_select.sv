@@ -60,9 +60,12 @@ module pen_select #(
   logic                 seen_q;
   logic [DigitBits-1:0] digit_q;      // being decided, from the top one (Digits - 1) down to 0
   logic [KeyBits-1:0]   threshold_q;  // digits decided so far, zeros below
-  logic [IndexBits-1:0] wanted_q;     // of the scores that match the digits so far
+  logic [KeyBits-1:0]   decided_q;    // their place
   logic                 above_q;
-  logic [15:1][IndexBits-1:0] at_least_q;
+  // Scores that match the digits so far and are wanted, as a negative number; with those added that are at least
+  // 1, 2, .. 15 in the next digit. A sum that is not negative is enough.
+  logic signed [IndexBits:0]       lacking_q;
+  logic signed [15:1][IndexBits:0] spare_q;
 
   // Scores as unsigned keys of whole digits.
   logic [KeyBits-1:0]            sign;
@@ -84,7 +87,7 @@ module pen_select #(
   always_ff @(posedge clk_i) begin
     racing_valid_q <= seen_q && (state_q == Count || state_q == Settle);
     for (int unsigned l = 0; l < Lanes; l++) begin
-      racing_q[l] <= exists[l] && (((key[l] ^ threshold_q) >> (4 * (32'(digit_q) + 1))) == '0);
+      racing_q[l] <= exists[l] && (((key[l] ^ threshold_q) & decided_q) == '0);
       racing_digit_q[l] <= 4'(key[l] >> (4 * 32'(digit_q)));
     end
     if (!rst_ni) racing_valid_q <= 1'b0;
@@ -99,16 +102,20 @@ module pen_select #(
   end
 
   // ---- Decide: the largest digit that leaves enough --------------------------------------------------------------------------
-  logic [3:0]           best;
-  logic [IndexBits-1:0] larger;  // scores with a larger digit: chosen for certain
+  // `enough` falls from ones to zeros; what is left to want then are those that the first zero lacks.
+  logic [15:0]                enough;
+  logic [3:0]                 best;
+  logic signed [IndexBits:0]  lacking;
   always_comb begin
-    best = 4'd0;
-    larger = at_least_q[1];
+    enough[0] = 1'b1;
+    for (int unsigned d = 1; d < 16; d++) enough[d] = !spare_q[d][IndexBits];
+    best[3] = enough[8];
+    best[2] = enough[{best[3], 3'b100}];
+    best[1] = enough[{best[3:2], 2'b10}];
+    best[0] = enough[{best[3:1], 1'b1}];
+    lacking = enough[15] ? lacking_q : '0;
     for (int unsigned d = 1; d < 16; d++) begin
-      if (at_least_q[d] >= wanted_q) begin
-        best = 4'(d);
-        larger = (d < 15) ? at_least_q[(d < 15) ? d + 1 : 15] : '0;
-      end
+      if (enough[d-1] && !enough[d]) lacking = lacking | spare_q[d];
     end
   end
 
@@ -117,6 +124,7 @@ module pen_select #(
   logic [Lanes-1:0]   larger_q, equal_q, mark, mark_q, mark_after;
   logic [LogLanes:0]  want_q, taken, rank;
   logic [LaneBits-1:0] lane;
+  logic [IndexBits-1:0] wanted;
   always_comb begin
     rank = '0;
     taken = '0;
@@ -131,6 +139,7 @@ module pen_select #(
     end
   end
 
+  assign wanted = IndexBits'(-lacking_q);
   assign mark_after = mark_q & (mark_q - 1'b1);
   assign chosen_valid_o = (state_q == Emit) && (mark_q != '0);
   assign chosen_o = IndexBits'((32'(seen_word_q) << LogLanes) + ((Lanes > 1) ? 32'(lane) : 32'd0));
@@ -145,7 +154,7 @@ module pen_select #(
     seen_q <= score_read_o;
     if (score_read_o) seen_word_q <= word_q;
     if (racing_valid_q) begin
-      for (int unsigned d = 1; d < 16; d++) at_least_q[d] <= at_least_q[d] + IndexBits'(counted[d]);
+      for (int unsigned d = 1; d < 16; d++) spare_q[d] <= spare_q[d] + (IndexBits + 1)'(counted[d]);
     end
     unique case (state_q)
       Count: begin
@@ -155,9 +164,14 @@ module pen_select #(
       Settle: state_q <= Sum;
       Sum: state_q <= Decide;
       Decide: begin
-        threshold_q <= threshold_q | (KeyBits'(best) << (4 * 32'(digit_q)));
-        wanted_q <= wanted_q - larger;
-        at_least_q <= '0;
+        for (int unsigned d = 0; d < Digits; d++) begin
+          if (digit_q == DigitBits'(d)) begin
+            threshold_q[4*d+:4] <= best;
+            decided_q[4*d+:4] <= '1;
+          end
+        end
+        lacking_q <= lacking;
+        for (int unsigned d = 1; d < 16; d++) spare_q[d] <= lacking;
         word_q <= '0;
         digit_q <= digit_q - 1'b1;
         state_q <= (digit_q == '0) ? Read : Count;
@@ -168,12 +182,12 @@ module pen_select #(
           larger_q[l] <= exists[l] && (key[l] > threshold_q);
           equal_q[l] <= exists[l] && (key[l] == threshold_q);
         end
-        want_q <= (32'(wanted_q) > Lanes) ? (LogLanes + 1)'(Lanes) : (LogLanes + 1)'(wanted_q);
+        want_q <= (32'(wanted) > Lanes) ? (LogLanes + 1)'(Lanes) : (LogLanes + 1)'(wanted);
         state_q <= Mark;
       end
       Mark: begin
         mark_q <= mark;
-        wanted_q <= wanted_q - IndexBits'(taken);
+        lacking_q <= lacking_q + (IndexBits + 1)'(taken);
         state_q <= Emit;
       end
       Emit: begin
@@ -192,8 +206,9 @@ module pen_select #(
           digit_q <= DigitBits'(Digits - 1);
           above_q <= above_i;
           threshold_q <= above_i ? (KeyBits'(threshold_i) ^ sign) : '0;
-          wanted_q <= above_i ? '0 : keep_i;
-          at_least_q <= '0;
+          decided_q <= '0;
+          lacking_q <= above_i ? '0 : -(IndexBits + 1)'(keep_i);
+          for (int unsigned d = 1; d < 16; d++) spare_q[d] <= -(IndexBits + 1)'(keep_i);
         end
       end
     endcase

@@ -7,9 +7,10 @@
 //
 // The last step of a pass waits for `room_i`: somebody must be there to take the sums. `last_issue_o` is high in the cycle
 // that issues it, which is also the first that takes the next pass; `release_o` follows a cycle later if the pass was its
-// window's last. `op_*` leaves 2 cycles after its step was issued, without back-pressure; the first step of a pass is
-// issued in the cycle after the pass was taken. `prime_i` (list complete, nothing in flight, no pass offered) reads the
-// list's first entries; a pass is taken 4 cycles after it at the earliest.
+// window's last. A tap is looked up in the cycle that issues its step, and `op_*` leaves in the next, through an adder,
+// without back-pressure; the first step of a pass is issued in the cycle after the pass was taken. `prime_i` (list
+// complete, nothing in flight, no pass offered) reads the list's first entries; a pass is taken 4 cycles after it at the
+// earliest. With rings, `entry_map_i` is a multiple of `RingWords`.
 module pen_walk #(
   parameter int unsigned Pixels     = 4,
   parameter int unsigned PixelBits  = 10,
@@ -65,27 +66,34 @@ module pen_walk #(
     $fatal(1, "pen_walk %m: RingWords must be 0 or a power of two of at least 2");
   end
 
+  localparam int unsigned PlaceBits = (RingWords > 0) ? $clog2(RingWords) : WordBits;  // of a word in its ring, or map
+
+  logic unused_bits;
+  assign unused_bits = ^pass_ring_i;
+
   typedef struct packed {
     logic [WordBits-1:0]   map;
     logic [WeightBits-1:0] weight;
     logic [MaxTaps-1:0]    taps;
   } entry_t;
 
-  entry_t entry_next, entry_q;
-  assign entry_next = '{map: entry_map_i, weight: entry_weight_i, taps: entry_taps_i};
-
-  // ---- Circular list: `entry_q` is the current one, the memory's output the next -------------------------------------------
+  // ---- Circular list: `entry_q` is the current one, `next_q` follows, and the memory's output after that ---------------------
+  entry_t               entry_q, next_q;
   logic                 primed_q;
   logic [1:0]           priming_q;
   logic [IndexBits-1:0] addr_q;
-  logic                 advance;
+  logic                 advance, shift;
 
-  assign entry_read_o = advance || (priming_q == 2'd3) || (priming_q == 2'd2);
+  assign shift = advance || (priming_q == 2'd2) || (priming_q == 2'd1);
+  assign entry_read_o = advance || (priming_q != '0);
   assign entry_addr_o = addr_q;
 
   always_ff @(posedge clk_i) begin
     if (entry_read_o) addr_q <= (addr_q + 1'b1 >= entries_i) ? '0 : addr_q + 1'b1;
-    if (advance || (priming_q == 2'd2)) entry_q <= entry_next;
+    if (shift) begin
+      entry_q <= next_q;
+      next_q <= '{map: entry_map_i, weight: entry_weight_i, taps: entry_taps_i};
+    end
     if (priming_q != '0) priming_q <= priming_q - 1'b1;
     if (priming_q == 2'd1) primed_q <= 1'b1;
     if (prime_i) begin
@@ -101,105 +109,131 @@ module pen_walk #(
 
   // ---- One step per cycle ---------------------------------------------------------------------------------------------------
   logic                  busy_q, first_q, half_q, release_q;
-  logic [MaxTaps-1:0]    reach_q, rest_q, rest_after;
-  logic [IndexBits-1:0]  left_q;
+  logic                  channel_end_q;  // `rest_q` has one tap at most
+  logic                  last_channel_q;
+  logic [MaxTaps-1:0]    reach_q, rest_q;
+  logic [IndexBits-1:0]  left_q;         // channels after this one
   logic [WeightBits-1:0] weight_q;
-  logic [WordBits-1:0]   ring_q;
-  logic [TapBits-1:0]    tap;
-  logic                  empty, none, channel_end, pass_end, issue;
+  logic [PlaceBits-1:0]  ring_q;
+  logic                  take, none, pass_end, issue;
 
-  always_comb begin
-    tap = '0;
-    for (int unsigned t = MaxTaps; t > 0; t--) begin
-      if (rest_q[t-1]) tap = TapBits'(t - 1);
-    end
-  end
-
+  assign take = pass_valid_i && pass_ready_o;
   assign none = entries_i == '0;
-  assign empty = rest_q == '0;
-  assign rest_after = rest_q & (rest_q - 1'b1);
-  assign channel_end = rest_after == '0;
-  assign pass_end = channel_end && (left_q <= IndexBits'(1));
+  assign pass_end = channel_end_q && last_channel_q;
   assign issue = busy_q && (!pass_end || room_i);
-  assign advance = issue && channel_end;
+  assign advance = issue && channel_end_q;
   assign last_issue_o = issue && pass_end;
   assign pass_ready_o = primed_q && (!busy_q || last_issue_o);
 
+  // What `rest_q` may become, each with its `channel_end_q`, so that what decides between them comes last.
+  typedef struct packed {
+    logic               last;
+    logic [MaxTaps-1:0] taps;
+  } rest_t;
+
+  function automatic rest_t rest(input logic [MaxTaps-1:0] taps);
+    return '{last: (taps & (taps - 1'b1)) == '0, taps: taps};
+  endfunction
+
+  rest_t rest_here, rest_next, rest_first, rest_second;
+  assign rest_here = rest(rest_q & (rest_q - 1'b1));
+  assign rest_next = rest(next_q.taps & reach_q);
+  assign rest_first = rest(entry_q.taps & pass_reach_i);  // of the next pass, the list standing still
+  assign rest_second = rest(next_q.taps & pass_reach_i);  // or moving on
+
   always_ff @(posedge clk_i) begin
+    if (issue) {channel_end_q, rest_q} <= channel_end_q ? rest_next : rest_here;
+    if (take) {channel_end_q, rest_q} <= none ? rest('0) : busy_q ? rest_second : rest_first;
     if (issue) begin
       first_q <= 1'b0;
-      rest_q <= channel_end ? (entry_next.taps & reach_q) : rest_after;
-      if (channel_end) left_q <= left_q - 1'b1;
+      if (channel_end_q) begin
+        left_q <= left_q - 1'b1;
+        last_channel_q <= left_q <= IndexBits'(1);
+      end
       if (pass_end) busy_q <= 1'b0;
     end
-    if (pass_valid_i && pass_ready_o) begin
+    if (take) begin
       busy_q <= 1'b1;
       first_q <= 1'b1;
       half_q <= pass_half_i;
       release_q <= pass_release_i;
       reach_q <= pass_reach_i;
       weight_q <= pass_weight_i;
-      ring_q <= pass_ring_i;
-      left_q <= entries_i;
-      rest_q <= none ? '0 : (busy_q ? entry_next.taps : entry_q.taps) & pass_reach_i;
+      ring_q <= PlaceBits'(pass_ring_i);
+      left_q <= entries_i - 1'b1;
+      last_channel_q <= entries_i <= IndexBits'(1);
     end
     if (!rst_ni) busy_q <= 1'b0;
   end
 
-  // ---- Step 1: the tap's place in the window, and the rank of its weight among the channel's kept taps -----------------------
-  logic                s1_valid_q, s1_first_q, s1_last_q, s1_empty_q, s1_release_q, s1_half_q;
-  logic [TapBits-1:0]  s1_tap_q;
-  entry_t              s1_entry_q;
-  logic [WordBits-1:0] s1_ring_q;
-  logic [MaxTaps-1:0]    s1_before;  // kept taps before this one
+  // The tap, and the rank of its weight among the channel's kept taps.
+  logic [TapBits-1:0] tap;
+  logic [MaxTaps-1:0] kept_below;
+  always_comb begin
+    tap = '0;
+    for (int unsigned t = MaxTaps; t > 0; t--) begin
+      if (rest_q[t-1]) tap = TapBits'(t - 1);
+    end
+    kept_below = entry_q.taps & ~rest_q & (rest_q - 1'b1);
+  end
+
+  assign lookup_half_o = half_q;
+  assign lookup_tap_o = tap;
+
+  // ---- Addresses ------------------------------------------------------------------------------------------------------------
+  logic                        s1_valid_q, s1_first_q, s1_last_q, s1_release_q;
+  logic [Pixels-1:0]           s1_mask_q;
+  logic signed [PixelBits-1:0] s1_pixel_q;
+  logic [PlaceBits-1:0]        s1_word;
+  logic [WeightBits-1:0]       s1_weight_q, s1_rank_q;
 
   always_ff @(posedge clk_i) begin
     s1_valid_q <= issue;
     s1_first_q <= first_q;
     s1_last_q <= pass_end;
-    s1_empty_q <= empty;
     s1_release_q <= issue && pass_end && release_q;
-    s1_half_q <= half_q;
-    s1_tap_q <= tap;
-    s1_entry_q <= '{map: entry_q.map, weight: entry_q.weight + weight_q, taps: entry_q.taps};
-    s1_ring_q <= ring_q;
+    s1_mask_q <= (rest_q == '0) ? '0 : lookup_mask_i;
+    s1_pixel_q <= lookup_pixel_i;
+    s1_rank_q <= WeightBits'($countones(kept_below));
+    s1_weight_q <= entry_q.weight + weight_q;
     if (!rst_ni) begin
       s1_valid_q <= 1'b0;
       s1_release_q <= 1'b0;
     end
   end
 
-  assign lookup_half_o = s1_half_q;
-  assign lookup_tap_o = s1_tap_q;
-  assign release_o = s1_release_q;
+  assign s1_word = PlaceBits'(s1_pixel_q >>> $clog2(Pixels));
 
-  always_comb begin
-    for (int unsigned t = 0; t < MaxTaps; t++) s1_before[t] = (t < 32'(s1_tap_q)) && s1_entry_q.taps[t];
-  end
-
-  // ---- Step 2: addresses --------------------------------------------------------------------------------------------------------
-  logic [WordBits-1:0] word, word_next;
-  assign word = WordBits'(lookup_pixel_i >>> $clog2(Pixels));
-
+  // The second word is added up beside the first, not after it.
   if (RingWords > 0) begin : gen_ring
-    localparam logic [WordBits-1:0] RingMask = WordBits'(RingWords - 1);
-    assign word_next = s1_entry_q.map + ((word + s1_ring_q + 1'b1) & RingMask);
-    always_ff @(posedge clk_i) op_word0_o <= s1_entry_q.map + ((word + s1_ring_q) & RingMask);
+    logic [WordBits-1:0]  map_q;
+    logic [PlaceBits-1:0] ring_first_q, ring_next_q, first, next;
+    always_ff @(posedge clk_i) begin
+      map_q <= entry_q.map;
+      ring_first_q <= ring_q;
+      ring_next_q <= ring_q + 1'b1;
+    end
+    assign first = s1_word + ring_first_q;
+    assign next = s1_word + ring_next_q;
+    assign op_word0_o = map_q | WordBits'(first);
+    assign op_word1_o = map_q | WordBits'(next);
   end else begin : gen_whole
-    assign word_next = s1_entry_q.map + s1_ring_q + word + 1'b1;
-    always_ff @(posedge clk_i) op_word0_o <= s1_entry_q.map + s1_ring_q + word;
+    logic [WordBits-1:0] map_first_q, map_next_q;
+    always_ff @(posedge clk_i) begin
+      map_first_q <= entry_q.map + ring_q;
+      map_next_q <= entry_q.map + ring_q + 1'b1;
+    end
+    assign op_word0_o = map_first_q + s1_word;
+    assign op_word1_o = map_next_q + s1_word;
   end
 
-  always_ff @(posedge clk_i) begin
-    op_valid_o <= s1_valid_q;
-    op_first_o <= s1_first_q;
-    op_last_o <= s1_last_q;
-    op_word1_o <= word_next;
-    op_offset_o <= (Pixels > 1) ? OffsetBits'(lookup_pixel_i) : '0;
-    op_mask_o <= s1_empty_q ? '0 : lookup_mask_i;
-    op_weight_o <= s1_entry_q.weight + WeightBits'($countones(s1_before));
-    if (!rst_ni) op_valid_o <= 1'b0;
-  end
+  assign release_o = s1_release_q;
+  assign op_valid_o = s1_valid_q;
+  assign op_first_o = s1_first_q;
+  assign op_last_o = s1_last_q;
+  assign op_offset_o = (Pixels > 1) ? OffsetBits'(s1_pixel_q) : '0;
+  assign op_mask_o = s1_mask_q;
+  assign op_weight_o = s1_weight_q + s1_rank_q;
 
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
@@ -207,6 +241,8 @@ module pen_walk #(
       assert (!(prime_i && busy_q)) else $error("%m: primed in the middle of a pass");
       assert (!(prime_i && pass_valid_i && pass_ready_o)) else $error("%m: a pass is taken while the list is primed");
       assert (!op_valid_o || (op_word0_o[0] != op_word1_o[0])) else $error("%m: two words of one parity");
+      assert ((RingWords == 0) || !take || (WordBits'(entry_q.map & WordBits'(RingWords - 1)) == '0))
+        else $error("%m: a ring begins at word %0d", entry_q.map);
     end
   end
 `endif

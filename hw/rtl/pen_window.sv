@@ -86,23 +86,40 @@ module pen_window #(
   assign begin_fill = running_q && !walk_q && !check_q && !store_q && (occupied_q != 2'd2);
   assign end_fill = store_q;
 
+  // The table is read a tap ahead: the first one in the cycle that begins a window.
+  logic [TapAddrBits-1:0] ahead_q;
+  always_ff @(posedge clk_i) ahead_q <= (begin_fill ? tap_base_i : ahead_q) + 1'b1;
+
   pen_rom #(
     .Width($bits(tap_t)),
     .Depth(TapDepth),
     .InitFile(TapFile)
   ) u_taps (
     .clk_i,
-    .read_i(walk_q),
-    .addr_i(tap_base_i + TapAddrBits'(tap_q)),
+    .read_i(begin_fill || walk_q),
+    .addr_i(begin_fill ? tap_base_i : ahead_q),
     .data_o(tap)
   );
 
-  logic [Pixels-1:0] mask;
+  // What every lane reads for a tap, and whether that and the lane's own place lie on the map.
+  logic signed [CoordBits-1:0] tap_y_q [Pixels];
+  logic signed [CoordBits-1:0] tap_x_q [Pixels];
+  logic signed [PixelBits-1:0] tap_pixel_q;
+  logic [Pixels-1:0]           inside_q, mask;
+
+  always_ff @(posedge clk_i) begin
+    tap_pixel_q <= pixel_q + tap.shift;
+    for (int unsigned p = 0; p < Pixels; p++) begin
+      tap_y_q[p] <= y_q[p] + tap.dy;
+      tap_x_q[p] <= x_q[p] + tap.dx;
+      inside_q[p] <= y_q[p] < height_i;
+    end
+  end
+
   always_comb begin
     for (int unsigned p = 0; p < Pixels; p++) begin
-      automatic logic signed [CoordBits-1:0] ty = y_q[p] + tap.dy;
-      automatic logic signed [CoordBits-1:0] tx = x_q[p] + tap.dx;
-      mask[p] = (y_q[p] < height_i) && (ty >= 0) && (ty < height_i) && (tx >= 0) && (tx < width_i);
+      mask[p] = inside_q[p] && (tap_y_q[p] >= 0) && (tap_y_q[p] < height_i)
+                            && (tap_x_q[p] >= 0) && (tap_x_q[p] < width_i);
     end
   end
 
@@ -181,7 +198,7 @@ module pen_window #(
     .clk_i,
     .write_i(check_q),
     .waddr_i({fill_q, check_tap_q}),
-    .wdata_i({mask, pixel_q + tap.shift}),
+    .wdata_i({mask, tap_pixel_q}),
     .raddr_i({lookup_half_i, lookup_tap_i}),
     .rdata_o({lookup_mask_o, lookup_pixel_o})
   );

@@ -1,4 +1,4 @@
-"""Bench of the multiplier array, pen_array, and so of its lanes, pen_mac."""
+"""Bench of the multiplier array, pen_array, and so of its lanes, pen_mac and pen_mult."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from sim.cocotb.bench import CycleCounter, cycles, parameter, reset, start
 from sim.cocotb.stimulus import join, split
 
-LATENCY = 2  # cycles from the last products to `done_o`
+LATENCY = 3  # cycles from the last products to `done_o`
 
 
 class Testbench:
@@ -102,7 +102,7 @@ async def reset_in_mid_sum_announces_nothing(dut: Any) -> None:
     await start(dut, dut.valid_i)
     bench = Testbench(dut, seed=3)
     await bench.feed(5, signed=False)
-    bench.expected.clear()  # its announcement is due in two cycles, but reset comes first
+    bench.expected.clear()  # its announcement is due in three cycles, but reset comes first
     await reset(dut, 3)
     await bench.feed(7, signed=True)
     await bench.finish()
