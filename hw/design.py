@@ -15,6 +15,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.keywords import SYSTEMVERILOG
+
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
@@ -693,8 +695,10 @@ class Design:
 
     def verify(self) -> None:
         """Raise `DesignError` where the layers do not fit together; names the offending layer."""
-        if not self.name.isidentifier():
-            raise DesignError(f"design name '{self.name}' is not an identifier")
+        if not (self.name.isidentifier() and self.name.isascii()) or self.name in SYSTEMVERILOG:
+            raise DesignError(
+                f"design name '{self.name}'; accepted: letters, digits and underscores, but no keyword of SystemVerilog"
+            )
         if not self.tail:
             raise DesignError(
                 f"design '{self.name}': no layer is placed on the engine; accepted: at least the last one"

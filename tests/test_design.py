@@ -261,8 +261,9 @@ def test_designs_that_do_not_fit_together_are_refused() -> None:
         replace(design, head=(*design.head, design.tail[0]), tail=design.tail[1:])
     with pytest.raises(DesignError, match="layer 'conv3' ends the network with a 2 x 2 map"):
         replace(design, tail=design.tail[:2])
-    with pytest.raises(DesignError, match="'two words' is not an identifier"):
-        replace(design, name="two words")
+    for name in ("two words", "small", "größe"):  # small is a keyword of SystemVerilog
+        with pytest.raises(DesignError, match=f"design name '{name}'; accepted: letters, digits and underscores"):
+            replace(design, name=name)
     with pytest.raises(DesignError, match="layer 'dense' ends the network with a 1 x 1 map"):
         _swap(design, 2, shift=np.full(10, 5), output_format=UINT8)
     with pytest.raises(DesignError, match=r"layer 'conv2': pinned filters are \(3, 2\)"):
