@@ -43,6 +43,10 @@ $(STAMP): pyproject.toml constraints.txt
 hls: $(STAMP) ## from data to verified RTL and weight image (RECIPE=recipes/digits.toml; HLS=vitis: C++ for Vitis HLS)
 	@$(BIN)/penstock hls $(RECIPE) --hls $(HLS) $(ARGS)
 
+.PHONY: synth
+synth: $(STAMP) ## place and route for ECP5, resources on AMD's families (RECIPE=recipes/digits.toml)
+	@$(BIN)/penstock synth $(RECIPE) $(ARGS)
+
 .PHONY: paths
 paths: $(STAMP) ## critical paths of the recipe's network: scores, tests, figures, file for the hardware
 	@$(BIN)/penstock paths --recipe $(RECIPE) $(ARGS)

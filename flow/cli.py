@@ -1,4 +1,6 @@
-"""The command line: `penstock hls` builds, `verify` runs all frames through the RTL, `paths` studies the network."""
+"""The command line: `penstock hls` builds, `verify` runs all frames through the RTL, `synth` synthesises it, `paths`
+studies the network.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from flow import figures, recipe
 from flow.errors import UserError, VerificationError
 from flow.recipe import Recipe
 from hw.design import DesignError
+from hw.synthesis import SynthesisError
 
 if TYPE_CHECKING:
     from flow.steps import Flow
@@ -62,7 +65,7 @@ def user_errors() -> Iterator[None]:
     """One sentence and exit code 2 for input that cannot be used, 1 for results that are not equal."""
     try:
         yield
-    except (UserError, DesignError) as error:
+    except (UserError, DesignError, SynthesisError) as error:
         _fail(error, 2)
     except VerificationError as error:
         _fail(error, 1)
@@ -173,6 +176,22 @@ def paths(
     for what, value in summary(study):
         flow.console.print(f"  {what:<56} {value}", highlight=False, soft_wrap=True)
     flow.console.print(f"\n{time.monotonic() - started:.0f} s", highlight=False)
+
+
+@app.command()
+def synth(
+    recipe_file: RecipeFile = None,
+    onnx: OnnxFile = None,
+    calibration: CalibrationFile = None,
+    name: Name = None,
+    build: BuildFolder = Path("build"),
+) -> None:
+    """Place and route the RTL for ECP5, estimate its resources on AMD's families, and print the report."""
+    flow = _flow(_chosen(recipe_file, onnx, calibration, name), build)
+    from flow.synthesis import show
+
+    show(flow.console, flow.synthesise())
+    flow.console.print(f"\nwritten to {flow.path('synthesis.json')}; logs and netlists in {flow.path('synthesis')}/")
 
 
 @contextmanager

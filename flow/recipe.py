@@ -202,6 +202,13 @@ class MemorySection(Section):
     gap_cycles: Natural = 0
 
 
+class SynthesisSection(Section):
+    """What `penstock synth` asks of place and route: `frequency` in MHz, and the `seed` of the placement."""
+
+    frequency: Annotated[float, Field(gt=0)] = 100.0
+    seed: Natural = 1
+
+
 class VerifySection(Section):
     """`frames`: how many held-out frames `penstock hls` runs through the RTL; `penstock verify` runs them all.
 
@@ -259,6 +266,7 @@ class Recipe(Section):
     predictor: PredictorSection = PredictorSection()
     memory: MemorySection = MemorySection()
     verify: VerifySection = VerifySection()
+    synthesis: SynthesisSection = SynthesisSection()
     paths: PathsSection = PathsSection()
 
     @property

@@ -4,7 +4,7 @@
     a checkpoint ────────────────────► restore ──┘                     ├─► predict ─► emit ─► measure
     a QONNX file ────────────────────────────────────────────► adopt ──┘        (or ─► vitis: HLS C++)
 
-A step runs only if what it is made from has changed (`flow.workspace`).
+`penstock synth` adds one: emit ─► synth. A step runs only if what it is made from has changed (`flow.workspace`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from pydantic import BaseModel, JsonValue
 from rich.console import Console
 
+import hw.synthesis
 import quant.checkpoint
 import quant.export
 import quant.lazy
@@ -54,6 +55,7 @@ from hw.design import Design, Engine, IntArray, Lanes, Source
 from hw.emit.hls import Vectors, emit_hls
 from hw.image import layout
 from hw.options import kept_filters
+from hw.synthesis import DISTRIBUTIONS, SynthesisReport
 from quant.check import compare
 from quant.layers import QuantNetwork
 from sim import golden
@@ -74,6 +76,7 @@ PREDICTORS, SELECTED = "predictors.npz", "selected.json"
 RTL, IMAGE, MANIFEST, VECTORS = "rtl", "weights.bin", "manifest.json", "vectors.npz"
 FIGURES, SIMULATION = "figures.json", "simulation"
 HLS = "hls"
+SYNTHESIS, NETLISTS = "synthesis.json", "synthesis"
 
 
 MASK = "mask/"  # opens the names of masks in the file of a pruned network
@@ -154,6 +157,14 @@ class Flow:
         if self.recipe.prune is not None:
             self._step("prune", "network pruned and trained again", prune)
 
+    def synthesise(self) -> SynthesisReport:
+        """Bring everything up to date, and what synthesis says about it. `SynthesisError` where a tool is missing."""
+        hw.synthesis.tools()
+        self.run()
+        with self.workspace.locked():
+            self._step("synth", "RTL placed and routed, its resources counted", synthesise, own_progress=True)
+        return SynthesisReport.from_json(self.path(SYNTHESIS).read_text())
+
     def _step(self, name: str, done: str, make: Callable[[Flow, Path], None], own_progress: bool = False) -> None:
         self.step(name, done, lambda aside: make(self, aside), INPUTS[name], own_progress)
 
@@ -161,7 +172,7 @@ class Flow:
         self, name: str, done: str, make: Callable[[Path], None], inputs: Inputs, own_progress: bool = False
     ) -> None:
         """Let `make` write into the folder that it is given what `inputs` name, unless it is fresh, and say `done`."""
-        step = Step(name, inputs.settings(self.recipe), inputs.code, inputs.reads, inputs.writes)
+        step = Step(name, inputs.settings(self.recipe), inputs.code, inputs.reads, inputs.writes, inputs.tools)
         started = time.monotonic()
         live = self.console.is_terminal and not own_progress and not self.workspace.is_fresh(step)
         with self.console.status(f"{name} ...") if live else nullcontext():
@@ -505,6 +516,21 @@ def measure(flow: Flow, aside: Path) -> None:
     (aside / FIGURES).write_text(result.model_dump_json(indent=1) + "\n")
 
 
+def synthesise(flow: Flow, aside: Path) -> None:
+    """Synthesise the emitted RTL for all targets; logs and netlists stay in the workspace."""
+    section = flow.recipe.synthesis
+    with flow.console.status("synth ...") as status:
+        report = hw.synthesis.synthesise(
+            flow.recipe.name,
+            flow.path(RTL),
+            flow.path(NETLISTS),
+            frequency=section.frequency,
+            seed=section.seed,
+            progress=lambda text: status.update(f"synth: {text}"),
+        )
+    (aside / SYNTHESIS).write_text(report.to_json())
+
+
 def collect(design: Design, lazy: GoldenRun, dense: GoldenRun, rtl: RtlRun, latency: float) -> figures.Figures:
     """The figures of a golden run with chosen filters, one with all of them, and an RTL run of some of the frames."""
     records = {record.name: record for record in layout(design)}
@@ -568,12 +594,15 @@ def _settings(section: FitSection, seed: int) -> sw.train.TrainSettings:
 # -- what each step is made from ---------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Inputs:
-    """Our code and the sections of the recipe that a step depends on, files that it reads and that it writes."""
+    """Our code and the sections of the recipe that a step depends on, files that it reads and that it writes, and
+    distributions that only it needs.
+    """
 
     code: tuple[str, ...]
     sections: tuple[str, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    tools: tuple[str, ...] = ()
 
     def settings(self, recipe: Recipe) -> JsonValue:
         """The sections' contents; of files that they name, their digests."""
@@ -630,5 +659,8 @@ INPUTS = {
         (*_ACCELERATOR, "memory", "verify"),
         (MODEL, FRAMES, PREDICTORS, SELECTED, ACCURACY, RTL, IMAGE),
         (FIGURES,),
+    ),
+    "synth": Inputs(
+        ("hw.synthesis", "hw.netlist", "hw.targets"), ("name", "synthesis"), (RTL,), (SYNTHESIS,), DISTRIBUTIONS
     ),
 }

@@ -55,8 +55,8 @@ from flow.tables import tables
 from quant.layers import INPUT, QuantNetwork
 from sw.paths import compare, cut, geometry, hardware, lazy, maximise, scores
 from sw.paths import path as paths
-from sw.paths.scores import Images, Precision, ScoreConfig, Scores, in_precision
-from sw.paths.stream import Collector, collect
+from sw.paths.scores import Images, ScoreConfig, Scores, in_precision
+from sw.paths.stream import Collector, Precision, collect
 from sw.paths.strengths import strengths
 from sw.paths.watch import frozen, observed_layers, split
 

@@ -33,7 +33,7 @@ class Step:
     """What a result is made from, and which files it is.
 
     `settings`: what the recipe says. `code`: our packages and modules behind it.
-    `reads`, `writes`: names in the workspace.
+    `reads`, `writes`: names in the workspace. `tools`: distributions that only this step needs.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Step:
     code: tuple[str, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    tools: tuple[str, ...] = ()
 
 
 class Workspace:
@@ -103,7 +104,7 @@ class Workspace:
         return {
             "settings": step.settings,
             "code": {name: code_digest(name) for name in step.code},
-            "versions": {name: metadata.version(name) for name in PINNED},
+            "versions": {name: metadata.version(name) for name in (*PINNED, *step.tools)},
             "reads": {name: digest(self.path(name)) for name in step.reads},
             "writes": {name: digest(self.path(name)) for name in step.writes},
         }

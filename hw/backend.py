@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hw.control import Changes
 from hw.design import DesignError
 from hw.options import AUTO, LAYER_KNOBS
 from hw.pipeline import BACKEND_NAME, CHECK_PASSES, LOWER_PASSES, WRITE_PASSES
+from hw.synthesis import SynthesisReport, Target, synthesise, tools
 
 
 class PenstockBackend(FPGABackend):
@@ -84,9 +86,30 @@ class PenstockBackend(FPGABackend):
         logits: NDArray[np.floating] = model.penstock.predict(x, keep)
         return logits
 
-    def build(self, model: Any, **_: object) -> None:
-        """Synthesis; not there yet."""
-        raise NotImplementedError(
-            f"synthesis of '{model.config.get_project_name()}' is not available yet; write() gives its SystemVerilog, "
-            "compile() and predict() run it"
-        )
+    def build(
+        self,
+        model: Any,
+        targets: Sequence[str] = tuple(Target),
+        frequency: float = 100.0,
+        seed: int = 1,
+        **_: object,
+    ) -> SynthesisReport:
+        """Synthesise the RTL with open tools; see `hw.synthesis.synthesise`. It takes minutes.
+
+        The report is also written to ``synthesis.json`` in the output folder, with logs and netlists in ``synthesis/``.
+        Raises `SynthesisError` where the extra `synthesis` is not installed.
+        """
+        tools()
+        wanted = [_target(name) for name in targets]
+        folder = Path(model.config.get_output_dir())
+        model.write()
+        name = model.penstock.design.name
+        report = synthesise(name, folder / "rtl", folder / "synthesis", targets=wanted, frequency=frequency, seed=seed)
+        (folder / "synthesis.json").write_text(report.to_json())
+        return report
+
+
+def _target(name: str) -> Target:
+    if name not in tuple(Target):
+        raise DesignError(f"build(): target '{name}'; accepted: {', '.join(Target)}")
+    return Target(name)

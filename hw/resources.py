@@ -1,16 +1,18 @@
 """The resource model: multipliers and memories of an accelerator, read from its `Design` before any synthesis.
 
 Whether a memory becomes block RAM, LUT RAM or logic is a matter of the tool's costs; here they are those of Yosys for
-ECP5, so that synthesis can be held to the model.
+ECP5, so that synthesis can be held to the model (tests/test_synthesis.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 
 from hw.design import Design
-from hw.emit.bits import clog2, index_bits
+from hw.emit.bits import Table, clog2, index_bits
 from hw.emit.program import Program
 from hw.emit.stage import Stage, head_stages
 
@@ -29,16 +31,13 @@ class MemoryKind(StrEnum):
 
 
 SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))  # width, depth of a block RAM of 18 kbit
-BLOCK_COST, LUT_RAM_COST, ROM_BITS_PER_COST = (
-    128,
-    4,
-    16,
-)  # of Yosys: a block; 4 bits x 16 words; bits of a table in logic
+BLOCK_COST, LUT_RAM_COST = 128, 4  # of Yosys: a block; LUT RAM of 16 words of 4 bits
+ROM_BITS_PER_COST = 16  # and of a table in logic
 
 
 @dataclass(frozen=True)
 class Memory:
-    """`depth` words of `width` bits; `name` is the instance's path in the accelerator."""
+    """`depth` words of `width` bits (of a table: those that vary); `name` is the instance's path in the accelerator."""
 
     name: str
     width: int
@@ -47,7 +46,7 @@ class Memory:
 
     @property
     def bits(self) -> int:
-        """What it holds."""
+        """Width x depth."""
         return self.width * self.depth
 
     @property
@@ -125,7 +124,7 @@ def _engine(program: Program) -> list[Memory]:
         "PinnedFile": "u_bank.u_pinned",
     }
     found = [
-        *(Memory(tables[name], table.width, table.depth, MemoryKind.ROM) for name, table in program.tables.items()),
+        *(_rom(tables[name], table) for name, table in program.tables.items()),
         *_map_ram("u_in.u_map", pixels, 2 * in_words),
         Memory("u_in.u_strengths", program.strength_bits, 2 << in_channels, ram),
         Memory("u_in.u_strength.u_sums", program.strength_bits, steps[0].input.channels, lut_ram),
@@ -159,7 +158,7 @@ def _stage(stage: Stage, name: str) -> list[Memory]:
         "FilterFile": "u_filters",
     }
     found = [
-        *(Memory(tables[file], table.width, table.depth, MemoryKind.ROM) for file, table in stage.tables.items()),
+        *(_rom(tables[file], table) for file, table in stage.tables.items()),
         *_map_ram("u_map", geometry.pixels, stage.layer.input.channels * stage.ring_words),
         *_datapath(
             stage.lane_filters,
@@ -172,6 +171,11 @@ def _stage(stage: Stage, name: str) -> list[Memory]:
         ),
     ]
     return [Memory(f"{name}.{m.name}", m.width, m.depth, m.kind) for m in found]
+
+
+def _rom(name: str, table: Table) -> Memory:
+    varying = reduce(or_, (word ^ table.words[0] for word in table.words), 0).bit_count()
+    return Memory(name, varying, table.depth, MemoryKind.ROM)
 
 
 def _map_ram(name: str, pixels: int, words: int) -> list[Memory]:

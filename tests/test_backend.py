@@ -21,11 +21,13 @@ from brevitas.quant import Int8ActPerTensorFixedPoint, Int8WeightPerChannelFloat
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import nn
 
+import hw.backend
 from hw import simulator as simulators
 from hw.design import Conv, Dense, Design, DesignError, LinearPredictor, MapShape, Place, Source
 from hw.frames import Layout, dequantise_input, dequantise_output, quantise_input
 from hw.plugin import ensure_registered
 from hw.qonnx import convert, load, prepare
+from hw.synthesis import SynthesisReport, Target
 from sim import golden
 from tests.brevitas_nets import Net, conv, execute, identity, linear, relu
 
@@ -726,8 +728,29 @@ def test_predict_answers_like_other_backends(digits: ModelProto, tmp_path: Path)
     assert not np.array_equal(model.predict(last, keep={"Conv_1": 1}), answers)
     with pytest.raises(ValueError, match="accepted: a numpy array of float32 or float64"):
         model.predict(last.astype(np.int64))
-    with pytest.raises(NotImplementedError, match="synthesis of 'accelerator' is not available yet"):
-        model.build()
+
+
+@pytest.mark.usefixtures("stub")
+def test_build_returns_the_report_of_synthesis(
+    digits: ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which it also leaves in the output folder. The tools themselves: tests/test_synthesis.py."""
+    asked: list[Any] = []
+
+    def synthesise(top: str, rtl: Path, folder: Path, **options: Any) -> SynthesisReport:
+        asked.append((top, rtl, folder, options))
+        return SynthesisReport(top, {}, ())
+
+    monkeypatch.setattr(hw.backend, "synthesise", synthesise)
+    monkeypatch.setattr(hw.backend, "tools", dict)
+    model = convert(digits, tmp_path / "out")
+    report = model.build(targets=["xc7"], frequency=80.0, reset=True)
+    rtl, work = tmp_path / "out" / "rtl", tmp_path / "out" / "synthesis"
+    assert asked == [(report.design, rtl, work, {"targets": [Target.XC7], "frequency": 80.0, "seed": 1})]
+    assert SynthesisReport.from_json((tmp_path / "out" / "synthesis.json").read_text()) == report
+    assert (tmp_path / "out" / "emitted").exists()
+    with pytest.raises(DesignError, match="target 'ice40'; accepted: ecp5, xc7, xcup"):
+        model.build(targets=["ice40"])
 
 
 def test_a_missing_simulator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from hw import image
 from hw.design import Design
 from hw.emit.bits import index_bits
 from hw.emit.program import Program
+from hw.emit.project import projects
 from hw.emit.registers import registers
 from hw.emit.stage import Stage, head_stages
 
@@ -31,7 +32,8 @@ def emit(design: Design, folder: Path) -> None:
     """Write `design` to `folder`, replacing what an earlier call left there; nothing half-written stays behind.
 
     The folder holds then ``rtl/*.sv``, ``rtl/mem/*.hex``, ``rtl/files.f`` (sources in an order that every tool reads,
-    relative to rtl/), ``weights.bin`` and ``manifest.json``. The same design gives the same bytes.
+    relative to rtl/), projects for Vivado (``rtl/vivado.tcl``) and FuseSoC (``rtl/<name>.core``), ``weights.bin`` and
+    ``manifest.json``. The same design gives the same bytes.
     """
     texts = sources(design)
     weights = image.build(design)
@@ -64,8 +66,11 @@ def sources(design: Design) -> dict[str, str]:
     }
     texts = {f"rtl/{name}": text for name, text in {**library, **generated}.items()}
     texts |= {f"rtl/mem/{t.name}.hex": t.hexadecimal() for t in tables}
-    texts["rtl/files.f"] = "".join(f"{name}\n" for name in (*library, *generated))
-    return texts
+    names = (*library, *generated)
+    texts["rtl/files.f"] = "".join(f"{name}\n" for name in names)
+    synthesised = [name for name in names if name != f"{design.name}_probed.sv"]
+    beside = projects(design.name, synthesised, [f"mem/{t.name}.hex" for t in tables])
+    return texts | {f"rtl/{name}": text for name, text in beside.items()}
 
 
 def _top(design: Design, stages: tuple[Stage, ...], program: Program, *, probed: bool) -> str:

@@ -8,10 +8,10 @@ is asked of its logits matters: see `Statistic`.
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sw.paths.path import CriticalPath
-from sw.paths.scores import Batches, Precision, in_precision, placed
-from sw.paths.watch import LAYERS, frozen, in_turn, kept, known, split, watched
+from sw.paths.scores import Batches, in_precision, placed
+from sw.paths.watch import frozen, in_turn, kept, known, split, watched
 from sw.pruning.forms import forms, weighted
 from sw.pruning.masks import shrink
 from sw.pruning.scores import unfolded
@@ -97,55 +97,19 @@ class Cut:
     networks: tuple[nn.Module, ...]
 
 
-class Picked(nn.Module):
-    """Only the channels (k,) `index` of maps (n, channels, ...)."""
-
-    index: Tensor
-
-    def __init__(self, index: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("index", index)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The channels of `x`."""
-        return x[:, self.index]
-
-
-def shared(model: nn.Sequential, layers: Sequence[str]) -> tuple[nn.Sequential, nn.Sequential]:
-    """(head, tail), with ``model(x) = tail(head(x))`` and the first of `layers` the last one in the head.
-
-    A path changes what follows that layer, and which of its filters are read, but not what they give: the head serves
-    every path of these layers. Normalisation, ReLU and pooling behind the layer are in it too.
-    """
-    before, after = split(model, layers)
-    assert isinstance(before, nn.Sequential)
-    assert isinstance(after, nn.Sequential)
-    children = list(after.named_children())
-    end = _behind_first(after)
-    first = nn.Sequential(*before.children(), *after[:end].children())
-    return first, nn.Sequential(OrderedDict[str, nn.Module](children[end:]))
-
-
-def _behind_first(tail: nn.Sequential) -> int:
-    """How many of the modules belong to the first layer."""
-    number = 1
-    while number < len(tail) and not isinstance(tail[number], (*LAYERS, nn.Flatten)):
-        number += 1
-    return number
-
-
 def cut(
     model: nn.Module,
     path: CriticalPath,
     frame: tuple[int, int, int],
     biases: bool = False,
-    fit: Fitting | None = None,
+    fit: Batches | None = None,
 ) -> Cut:
     """`model` cut to the path of each class, for frames of shape `frame`; logit biases are zero unless `biases`.
 
-    Of an `nn.Sequential` the networks are physically smaller copies of what follows the first layer on the path, and
-    the head is `shared`; of other modules they are the module with the activations of the other filters set to zero.
-    With `fit` the remaining weights are fitted (`compensated`); this needs an `nn.Sequential`, and ValueError says so.
+    Of an `nn.Sequential` the networks are physically smaller copies of what follows the first layer on the path; of
+    other modules they are the module with the activations of the other filters set to zero. With `fit`, labelled
+    frames that are not those to be judged, the remaining weights are fitted (`compensated`); this needs an
+    `nn.Sequential`, and ValueError says so.
     """
     head, tail = split(model, path.layers)
     with frozen(model), torch.no_grad():
@@ -155,74 +119,39 @@ def cut(
         if fit is not None:
             raise ValueError(f"cannot fit the weights of {type(model).__name__}; accepted: nn.Sequential, on maps")
         return Cut(head, tuple(_Masked(tail, path, cls, biases) for cls in range(path.classes)))
-    end, networks = _behind_first(tail), []
-    first, _ = next(tail.named_children())
-    for cls in range(path.classes):
-        small = distilled(tail, path, cls, (shape[0], shape[1], shape[2]), biases)
-        picked = Picked(torch.tensor(path.of(first)[cls]).nonzero().flatten())
-        rest = OrderedDict[str, nn.Module](list(small.named_children())[end:])
-        networks.append(nn.Sequential(OrderedDict[str, nn.Module](picked=picked) | rest))
+    small = [distilled(tail, path, cls, (shape[0], shape[1], shape[2]), biases) for cls in range(path.classes)]
     if fit is not None:
-        compensated(networks, path, fit)
-    common = nn.Sequential(head, tail[:end])
-    return Cut(common, tuple(network.to(start.device, start.dtype) for network in networks))
+        with frozen(model), torch.no_grad():
+            pieces = [(head(placed(model, x)).cpu().float(), y.cpu()) for x, y in fit]
+        compensated(tail, small, path, torch.cat([x for x, _ in pieces]), torch.cat([y for _, y in pieces]))
+    return Cut(head, tuple(network.to(start.device, start.dtype) for network in small))
 
 
 DAMPING = 1e-2  # of the mean of a moment's diagonal
 
 
-@dataclass(frozen=True, eq=False)
-class Fitting:
-    """What weights are fitted to: `x` of labels `y` (n,), the output of a network's `shared` head for some frames.
-
-    `targets[name]` (n, filters, ...) is what layer `name` of the rest of the network gives for them, before
-    normalisation. Frames should be others than those that the fitted networks are judged by.
-    """
-
-    x: Tensor
-    y: Tensor
-    targets: Mapping[str, Tensor]
-    precision: Precision
-
-
-def fitting(model: nn.Module, layers: Sequence[str], data: Batches, precision: Precision = "float32") -> Fitting:
-    """The labelled frames `data` for `cut` by any path of `layers`; ValueError for what is no `nn.Sequential`."""
-    if not isinstance(model, nn.Sequential):
-        raise ValueError(f"cannot fit the weights of {type(model).__name__}; accepted: nn.Sequential, on maps")
-    head, tail = shared(copy.deepcopy(model).cpu().float(), layers)
-    targets = {}
-    with frozen(head), frozen(tail), torch.no_grad():
-        pieces = [(_run(head, x.cpu().float(), precision), y.cpu()) for x, y in data]
-        start, y = torch.cat([x for x, _ in pieces]), torch.cat([y for _, y in pieces])
-        x = start
-        for name, layer in tail.named_children():
-            x = _run(layer, x, precision)
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                targets[name] = x
-    return Fitting(start, y, targets, precision)
-
-
-def compensated(networks: Sequence[nn.Sequential], path: CriticalPath, fit: Fitting) -> None:
-    """Fit, in place, the weights of the `networks` of a `Cut` to what the whole network gives, by least squares.
+def compensated(model: nn.Sequential, small: Sequence[nn.Sequential], path: CriticalPath, x: Tensor, y: Tensor) -> None:
+    """Fit, in place, the weights of the class networks `small` of `model` to what `model` gives, by least squares.
 
     Layer after layer, a class network's weights become those that, on its own inputs to the layer, come closest to what
-    the whole network computes for the same filters before normalisation (He, Zhang, Sun, "Channel pruning for
-    accelerating very deep neural networks" (2017), eq. 3, with the inputs as they now are). Frames of the class count
-    together as much as all others. No gradient is followed and no size changes.
+    `model` computes for the same filters before normalisation (He, Zhang, Sun, "Channel pruning for accelerating very
+    deep neural networks" (2017), eq. 3, with the inputs as they now are). Frames `x` (n, c, h, w) of the class count
+    together as much as all others; `y` (n,). No gradient is followed and no size changes. Layers before the second
+    one on the path keep their weights.
     """
-    for cls, network in enumerate(networks):
-        own = fit.y == cls
+    wanted = _targets(copy.deepcopy(model).cpu().float(), x)
+    for cls, network in enumerate(small):
+        own = y == cls
         weights = torch.where(own, 0.5 / own.sum(), 0.5 / (~own).sum())
         children = list(network.named_children())
-        values = fit.x
+        values, changed = x, False
         with torch.no_grad():
             for (name, layer), (_, follower) in zip(children, [*children[1:], ("", None)], strict=True):
-                if isinstance(layer, nn.Conv2d | nn.Linear):
-                    target = fit.targets[name]
-                    if name in path.layers:
-                        target = target[:, torch.tensor(path.of(name)[cls])]
+                if changed and isinstance(layer, nn.Conv2d | nn.Linear):
+                    target = wanted[name][:, torch.tensor(path.of(name)[cls])] if name in path.layers else wanted[name]
                     _fit(network, name, values, target, weights, follower)
-                values = _run(layer, values, fit.precision)
+                changed = changed or name in path.layers
+                values = torch.cat([layer(some) for some in batches(values, 256)])
 
 
 def _fit(
@@ -252,28 +181,30 @@ def _fit(
         follower.running_mean.sub_(solution[:, -1])
 
 
-def _run(layer: nn.Module, x: Tensor, precision: Precision) -> Tensor:
-    """What `layer` makes of `x`, some frames at a time, float32."""
-    with in_precision(precision, x):
-        return torch.cat([layer(some).float() for some in batches(x, 250)])
+def _targets(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
+    """What each layer with weights puts out for `x`."""
+    found = {}
+    with frozen(model), torch.no_grad():
+        for name, layer in model.named_children():
+            x = torch.cat([layer(some) for some in batches(x, 256)])
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                found[name] = x
+    return found
 
 
-def responses(networks: Cut, data: Batches, precision: Precision = "float32", own: bool = False) -> Responses:
-    """The logits of all frames of `data` in the network of every class; with `own`, NaN for frames of other classes."""
+def responses(networks: Cut, data: Batches, precision: Literal["float32", "bfloat16"] = "float32") -> Responses:
+    """The logits of all frames of `data` in the network of every class."""
     logits: list[list[Tensor]] = [[] for _ in networks.networks]
     labels = []
     model = nn.ModuleList([networks.head, *networks.networks])
     with frozen(model), torch.no_grad():
         for x, y in data:
-            x, y = placed(model, x), y.cpu()
+            x = placed(model, x)
             with in_precision(precision, x):
                 middle = networks.head(x)
-                for cls, (found, network) in enumerate(zip(logits, networks.networks, strict=True)):
-                    asked = y == cls if own else torch.ones_like(y, dtype=torch.bool)
-                    answers = network(middle[asked.to(middle.device)]).double().cpu()
-                    found.append(torch.full((len(y), answers.shape[1]), torch.nan, dtype=torch.float64))
-                    found[-1][asked] = answers
-            labels.append(y)
+                for found, network in zip(logits, networks.networks, strict=True):
+                    found.append(network(middle).double().cpu())
+            labels.append(y.cpu())
     return Responses(torch.stack([torch.cat(some) for some in logits]).numpy(), torch.cat(labels).numpy())
 
 
@@ -355,13 +286,10 @@ def calibrated(found: Responses, kind: Statistic, tp: float) -> Rule:
     return Rule(kind, np.array(thresholds))
 
 
-def selected(found: Responses, tp: float, others: Responses | None = None) -> Rule:
-    """Of the rules that `calibrated` gives for each `Statistic`, the one of fewest false positives in `others`.
-
-    `others` is `found` by default; where its logits are of each class's `own` frames alone, it has to be given.
-    """
+def selected(found: Responses, tp: float) -> Rule:
+    """Of the rules that `calibrated` gives for each `Statistic`, the one of fewest false positives in `found`."""
     rules = [calibrated(found, kind, tp) for kind in Statistic]
-    return min(rules, key=lambda rule: float(one_vs_all(others or found, rule).fp.mean()))
+    return min(rules, key=lambda rule: float(one_vs_all(found, rule).fp.mean()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -414,7 +342,7 @@ def curve(
     data: Batches,
     calibration: Batches,
     tp: float,
-    precision: Precision = "float32",
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Iterator[Point]:
     """One-vs-all for each of `paths`, on `data`; the rule is `selected` for `tp` on the frames of `calibration`.
 

@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sw.paths.scores import Precision
-from sw.paths.stream import collect
+from sw.paths.stream import Precision, collect
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
