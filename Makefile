@@ -59,6 +59,10 @@ train: $(STAMP) ## train the checkpoint that a recipe names (RECIPE=recipes/cifa
 explore: $(STAMP) ## search a share of filters for every lazy layer (RECIPE=...)
 	@$(BIN)/penstock explore $(RECIPE) $(ARGS)
 
+.PHONY: report
+report: $(STAMP) ## one HTML page about the recipe's accelerator (RECIPE=..., ARGS='--board kv260')
+	@$(BIN)/penstock report $(RECIPE) $(ARGS)
+
 .PHONY: sim
 sim: $(STAMP) ## the cocotb regressions on Verilator (ARGS='-k name' for one)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m sim $(ARGS)

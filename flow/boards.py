@@ -14,7 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flow.errors import UserError
-from hw.design import Design, IntArray, Lanes, Layer
+from hw.design import (
+    ClassPredictor,
+    Design,
+    IntArray,
+    Lanes,
+    Layer,
+    LinearPredictor,
+    LowRankPredictor,
+    PathPredictor,
+    Predictor,
+    Source,
+)
 from hw.emit.geometry import Geometry
 from hw.image import layout
 from hw.resources import resources
@@ -330,3 +341,45 @@ def _lanes(design: Design) -> tuple[Lanes | None, ...]:
 
 def _array_multipliers(design: Design) -> int:
     return sum(lanes.multipliers for lanes in _lanes(design) if lanes is not None)
+
+
+# -- before predictors are fitted --------------------------------------------------------------------------------------
+def sketch(dense: Design, lazy: Mapping[str, Wanted]) -> Design:
+    """`dense` with the layers in `lazy` lazy, whose predictors have the size of those to come, and random contents."""
+    tail = []
+    for layer in dense.tail:
+        if (wanted := lazy.get(layer.name)) is not None:
+            layer = replace(layer, pinned=tuple(range(wanted.pinned)))
+            if wanted.keep is not None:
+                predictor = _blank(wanted.kind, layer.input.channels, layer.filters, wanted.rank, wanted.classes)
+                layer = replace(layer, source=Source.LAZY, predictor=predictor, keep=wanted.keep)
+        tail.append(layer)
+    return replace(dense, tail=tuple(tail))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is known of an engine layer: how many filters are `pinned`, and if it is lazy how many it is to `keep` and
+    what kind of predictor it will have, with its `rank` or number of `classes`.
+    """
+
+    pinned: int = 0
+    keep: int | None = None
+    kind: str = "linear"
+    rank: int = 1
+    classes: int = 1
+
+
+def _blank(kind: str, channels: int, filters: int, rank: int, classes: int) -> Predictor:
+    rng, none = np.random.default_rng(SEED), np.zeros(filters, np.int64)
+    match kind:
+        case "low_rank":
+            rank = min(rank, filters)
+            first, second = rng.integers(-128, 128, (channels, rank)), rng.integers(-128, 128, (rank, filters))
+            return LowRankPredictor(first, np.zeros(rank, np.int64), 8, 16, second, none)
+        case "paths":
+            return PathPredictor(rng.random((channels, filters)) < 0.5, np.zeros(channels, np.int64), none)
+        case "classes":
+            return ClassPredictor(rng.random((classes, filters)) < 0.5)
+        case _:
+            return LinearPredictor(rng.integers(-128, 128, (channels, filters)), none)

@@ -39,6 +39,9 @@ CalibrationFile = Annotated[
     Path | None, typer.Option("--calibration", help="unlabelled inputs for it, array x of an .npz file")
 ]
 Name = Annotated[str | None, typer.Option("--name", help="what to call it; by default after the ONNX file")]
+BoardName = Annotated[
+    str | None, typer.Option("--board", help="choose lanes for a board, and build under a name of its own")
+]
 BuildFolder = Annotated[Path, typer.Option("--build", help="folder of the results, one folder per name in it")]
 
 
@@ -87,11 +90,13 @@ def hls(
     name: Name = None,
     target: HlsOption = Hls.PENSTOCK,
     build: BuildFolder = Path("build"),
+    board: BoardName = None,
 ) -> None:
     """Build RTL, weight image and golden vectors, verify some frames in the RTL, and print the summary."""
     started = time.monotonic()
-    flow = _flow(_chosen(recipe_file, onnx, calibration, name), build)
+    flow = _flow(_on(board, _chosen(recipe_file, onnx, calibration, name)), build)
     again = str(recipe_file) if recipe_file else f"--onnx {onnx} --calibration {calibration}"
+    again += f" --board {board}" if board else ""
     if target is Hls.VITIS:
         flow.vitis()
         figures.show_vitis(flow.console, flow.workspace.folder, f"{again} --hls vitis")
@@ -137,6 +142,7 @@ def verify(
     calibration: CalibrationFile = None,
     name: Name = None,
     build: BuildFolder = Path("build"),
+    board: BoardName = None,
     stalls: Annotated[float, typer.Option(help="probability of a stall on every channel in each cycle", min=0)] = 0.0,
     seed: Annotated[int, typer.Option(help="of the stalls", min=0)] = 1,
     target: HlsOption = Hls.PENSTOCK,
@@ -144,7 +150,7 @@ def verify(
     """Run every test frame through the RTL (or HLS C++) and compare logits, choices and bytes with the golden model."""
     if stalls >= 1:
         raise UserError(f"--stalls is {stalls}; accepted: 0 up to, not including, 1")
-    flow = _flow(_chosen(recipe_file, onnx, calibration, name), build)
+    flow = _flow(_on(board, _chosen(recipe_file, onnx, calibration, name)), build)
     what = "RTL" if target is Hls.PENSTOCK else "HLS C++"
     flow.run() if target is Hls.PENSTOCK else flow.vitis()
     from flow.steps import require_equal
@@ -185,13 +191,45 @@ def synth(
     calibration: CalibrationFile = None,
     name: Name = None,
     build: BuildFolder = Path("build"),
+    board: BoardName = None,
 ) -> None:
     """Place and route the RTL for ECP5, estimate its resources on AMD's families, and print the report."""
-    flow = _flow(_chosen(recipe_file, onnx, calibration, name), build)
+    flow = _flow(_on(board, _chosen(recipe_file, onnx, calibration, name)), build)
     from flow.synthesis import show
 
     show(flow.console, flow.synthesise())
     flow.console.print(f"\nwritten to {flow.path('synthesis.json')}; logs and netlists in {flow.path('synthesis')}/")
+
+
+@app.command()
+def report(
+    recipe_file: RecipeFile = None,
+    onnx: OnnxFile = None,
+    calibration: CalibrationFile = None,
+    name: Name = None,
+    build: BuildFolder = Path("build"),
+    board: BoardName = None,
+    frames: Annotated[int, typer.Option(help="test frames that the figures are made from", min=2)] = 64,
+    front: Annotated[
+        Path | None, typer.Option(help="accuracies of bench/lazy.py, its JSON; by default found on the frames")
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="times on processors, the JSON of bench/cycle_model.py")] = None,
+) -> None:
+    """Write report.html: one page, readable without a network, of what the accelerator does with real frames."""
+    for what, file in (("--front", front), ("--baseline", baseline)):
+        if file is not None and not file.is_file():
+            raise UserError(f"{what} names '{file}', which is not a file")
+    flow = _flow(_on(board, _chosen(recipe_file, onnx, calibration, name)), build)
+    flow.run(hardware=False)
+    from flow.gather import gather
+    from flow.report import page
+    from sw.train import write_atomically
+
+    command = " ".join(["penstock", *sys.argv[1:]])
+    with flow.console.status("report ...") if flow.console.is_terminal else _nothing():
+        text = page(gather(flow, frames, command, front, baseline))
+    write_atomically(flow.path("report.html"), text.encode())
+    flow.console.print(f"wrote {flow.path('report.html')}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -216,6 +254,15 @@ def _chosen(recipe_file: Path | None, onnx: Path | None, calibration: Path | Non
         if file is not None and not file.is_file():
             raise UserError(f"{what} '{file}' does not exist")
     return recipe.build({"name": name, "onnx": {"file": str(onnx), "calibration": str(calibration)}}, "options")
+
+
+def _on(board: str | None, chosen: Recipe) -> Recipe:
+    """The recipe for `board`, if one is named."""
+    if board is None:
+        return chosen
+    from flow import boards
+
+    return recipe.on_board(chosen, boards.board(board).name)
 
 
 def _flow(chosen: Recipe, build: Path) -> Flow:

@@ -190,6 +190,24 @@ class PredictorSection(Section):
     frames: Annotated[int, Field(ge=2, strict=True)] = 4096
 
 
+class BoardSection(Section):
+    """The board that the accelerator is for, one of `flow.boards`: lanes and bus are chosen for it, memory is its own.
+
+    At least `frames_per_second`, or at most `latency_ms` for one frame alone, with the fewest multipliers; with neither
+    as fast as fits.
+    """
+
+    name: str
+    frames_per_second: Annotated[float, Field(gt=0)] | None = None
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.frames_per_second is not None and self.latency_ms is not None:
+            raise ValueError("frames_per_second and latency_ms are given; accepted: one of them, or neither")
+        return self
+
+
 class MemorySection(Section):
     """External memory in simulation, in cycles: `latency` from request to first beat, `outstanding` bursts in service.
 
@@ -264,6 +282,7 @@ class Recipe(Section):
     engine: EngineSection = EngineSection()
     layers: dict[str, LayerSection] | None = None
     predictor: PredictorSection = PredictorSection()
+    board: BoardSection | None = None
     memory: MemorySection = MemorySection()
     verify: VerifySection = VerifySection()
     synthesis: SynthesisSection = SynthesisSection()
@@ -290,9 +309,33 @@ class Recipe(Section):
                 "predictor.kind is 'classes' with [onnx], whose inputs have no labels; "
                 "accepted: linear, low_rank, paths"
             )
+        if self.board is not None:
+            given = [f"engine.{key}" for key in CHOSEN if key in self.engine.model_fields_set]
+            given += [f"layers.{name}.lanes" for name, x in (self.layers or {}).items() if x.lanes is not None]
+            given += ["memory"] if "memory" in self.model_fields_set else []
+            if given:
+                raise ValueError(f"{given[0]} is given with [board], which chooses it; accepted: one of them")
         if self.prune is not None and self.onnx is not None:
             raise ValueError("[prune] with [onnx]; accepted: [prune] with [data] and [model], which it needs to train")
         return self
+
+
+CHOSEN = ("filter_lanes", "pixel_lanes", "bus_bytes")
+"""Keys of [engine] that a board decides."""
+
+
+def on_board(recipe: Recipe, name: str) -> Recipe:
+    """`recipe` for the board called `name`, under a name of its own; what the board decides is left out."""
+    given = {key: getattr(recipe.engine, key) for key in recipe.engine.model_fields_set if key not in CHOSEN}
+    layers = {name: layer.model_copy(update={"lanes": None}) for name, layer in (recipe.layers or {}).items()}
+    changes = {
+        "name": f"{recipe.name}_{name.replace('-', '_')}"[:40],
+        "engine": EngineSection(**given),
+        "layers": None if recipe.layers is None else layers,
+        "board": BoardSection(name=name),
+        "memory": MemorySection(),
+    }
+    return recipe.model_copy(update=changes)
 
 
 def lazy_layers(recipe: Recipe) -> tuple[str, ...]:
@@ -407,6 +450,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "engine": EngineSection,
     "layers": LayerSection,
     "predictor": PredictorSection,
+    "board": BoardSection,
     "memory": MemorySection,
     "verify": VerifySection,
     "paths": PathsSection,

@@ -1,8 +1,8 @@
 """The steps from a recipe to verified RTL. Each reads and writes files of the recipe's workspace, `build/<name>/`.
 
     data, model ─► train ─► (prune) ─► quantise ─┬► (order) ─► export ─┐
-    a checkpoint ────────────────────► restore ──┘                     ├─► predict ─► emit ─► measure
-    a QONNX file ────────────────────────────────────────────► adopt ──┘        (or ─► vitis: HLS C++)
+    a checkpoint ────────────────────► restore ──┘                     ├─► (board) ─► predict ─► emit ─► measure
+    a QONNX file ────────────────────────────────────────────► adopt ──┘                   (or ─► vitis: HLS C++)
 
 `penstock synth` adds one: emit ─► synth. A step runs only if what it is made from has changed (`flow.workspace`).
 """
@@ -35,7 +35,7 @@ import sw.data
 import sw.gate
 import sw.models
 import sw.train
-from flow import figures
+from flow import boards, figures
 from flow.compare import differences
 from flow.convert import (
     Fitting,
@@ -49,7 +49,7 @@ from flow.convert import (
 )
 from flow.errors import UserError, VerificationError
 from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
-from flow.recipe import FitSection, PruneSection, Recipe, Section, lazy_layers
+from flow.recipe import FitSection, LayerSection, PruneSection, Recipe, Section, lazy_layers
 from flow.workspace import Step, Workspace, code_digest, digest
 from hw.design import Design, Engine, IntArray, Lanes, Source
 from hw.emit.hls import Vectors, emit_hls
@@ -62,7 +62,7 @@ from sim import golden
 from sim.golden import GoldenRun
 from sim.hls import HlsModel, HlsRun
 from sim.hls import build as build_hls
-from sim.memory import FixedLatency, Stalls
+from sim.memory import FixedLatency, Memory, Stalls
 from sim.verilated import RtlRun, VerilatedModel, build
 from sw import predictors
 from sw.order import reordered
@@ -72,7 +72,7 @@ from sw.pruning.masks import Pruned, Unit, shrink
 
 FLOAT, PRUNED, QUANTISED, ORDERED = "float.pt", "pruned.pt", "quantised.pt", "ordered.pt"
 MODEL, FRAMES, ACCURACY = "model.onnx", "frames.npz", "accuracy.json"
-PREDICTORS, SELECTED = "predictors.npz", "selected.json"
+PREDICTORS, SELECTED, BOARD = "predictors.npz", "selected.json", "board.json"
 RTL, IMAGE, MANIFEST, VECTORS = "rtl", "weights.bin", "manifest.json", "vectors.npz"
 FIGURES, SIMULATION = "figures.json", "simulation"
 HLS = "hls"
@@ -80,6 +80,22 @@ SYNTHESIS, NETLISTS = "synthesis.json", "synthesis"
 
 
 MASK = "mask/"  # opens the names of masks in the file of a pruned network
+
+
+class Fitted(BaseModel):
+    """What a board has decided: keys of [engine], and the lanes of head stages by name; `said` for people."""
+
+    engine: dict[str, int]
+    stages: dict[str, tuple[int, int]]
+    said: str
+
+    def lanes(self, layers: dict[str, LayerSection]) -> dict[str, LayerSection]:
+        """`layers` with those of the head stages."""
+        added = {
+            name: layers.get(name, LayerSection()).model_copy(update={"lanes": pair})
+            for name, pair in self.stages.items()
+        }
+        return layers | added
 
 
 class TrainedAccuracy(BaseModel):
@@ -113,6 +129,9 @@ class Flow:
                 self._step("export", "QONNX written, equal to Brevitas on every test frame", export)
             else:
                 self._step("adopt", "QONNX and calibration inputs read", adopt)
+            if self.recipe.board is not None:
+                self._step("board", "lanes chosen for the board", fit)
+                self.console.print(f"            {self._fitted.said}", highlight=False, soft_wrap=True)
             self._step("predict", "predictors fitted", predict)
             if not hardware:
                 return
@@ -196,13 +215,28 @@ class Flow:
         """Calibration and test frames as the network takes them."""
         return Frames.load(self.path(FRAMES))
 
+    @property
+    def _fitted(self) -> Fitted:
+        return Fitted.model_validate_json(self.path(BOARD).read_text())
+
+    @cached_property
+    def sized(self) -> Recipe:
+        """The recipe with the lanes that were chosen for its board; without a board, itself."""
+        if self.recipe.board is None:
+            return self.recipe
+        engine = self.recipe.engine.model_copy(update=self._fitted.engine)
+        layers = self._fitted.lanes(self.recipe.layers or {}) or self.recipe.layers
+        return self.recipe.model_copy(update={"engine": engine, "layers": layers})
+
     @cached_property
     def graph(self) -> Any:
         """hls4ml's `ModelGraph` with the fitted predictors."""
         model = onnx.load(self.path(MODEL))
-        plan = Plan.of(self.recipe, convert(model, self.recipe, self.workspace.folder).penstock.design)
+        layers = Plan.of(self.recipe, convert(model, self.sized, self.workspace.folder).penstock.design).layers
+        if self.recipe.board is not None:
+            layers = self._fitted.lanes(layers)
         selected = Selected(**json.loads(self.path(SELECTED).read_text()))
-        return convert(model, self.recipe, self.workspace.folder, plan.layers, self.path(PREDICTORS), selected)
+        return convert(model, self.sized, self.workspace.folder, layers, self.path(PREDICTORS), selected)
 
     @property
     def design(self) -> Design:
@@ -243,8 +277,14 @@ class Flow:
     def verilated(self, stalls: Stalls | None = None) -> VerilatedModel:
         """The emitted RTL, built and reset, with the recipe's external memory."""
         library = build(self.path(RTL), self.path(SIMULATION), f"{self.design.name}_probed")
-        memory = FixedLatency(**self.recipe.memory.model_dump())
-        return VerilatedModel(library, self.design, self.path(IMAGE).read_bytes(), memory, stalls)
+        return VerilatedModel(library, self.design, self.path(IMAGE).read_bytes(), self.memory, stalls)
+
+    @property
+    def memory(self) -> Memory:
+        """The external memory in simulation: the board's, or the recipe's."""
+        if self.recipe.board is not None:
+            return boards.board(self.recipe.board.name).dram
+        return FixedLatency(**self.recipe.memory.model_dump())
 
     def c_simulation(self, project: Path | None = None) -> HlsModel:
         """The emitted HLS C++, compiled with g++."""
@@ -265,6 +305,8 @@ def check(recipe: Recipe, trained: bool = True) -> None:
     """
     engine = recipe.engine
     Engine(Lanes(engine.filter_lanes, engine.pixel_lanes), engine.bus_bytes, engine.predictor_lanes)
+    if recipe.board is not None:
+        boards.board(recipe.board.name)
     if recipe.onnx is not None:
         _convert_own(recipe)
         return
@@ -455,9 +497,40 @@ def adopt(flow: Flow, aside: Path) -> None:
 
 
 # -- the accelerator ---------------------------------------------------------------------------------------------------
+def fit(flow: Flow, aside: Path) -> None:
+    """Choose lanes and bus for the recipe's board, at the keep ratios that the recipe names."""
+    recipe = flow.recipe
+    assert recipe.board is not None
+    dense = convert(onnx.load(flow.path(MODEL)), recipe, aside).penstock.design
+    predictor, classes = recipe.predictor, 1 if recipe.data is None else flow.data.classes
+    engine_layers = {layer.name: layer for layer in dense.tail}
+    wanted, keep = {}, {}
+    for name, section in Plan.of(recipe, dense).layers.items():
+        if name not in engine_layers:
+            continue
+        if section.weights is Source.LAZY:
+            keep[name] = kept_filters(name, section.keep, engine_layers[name].filters)
+        wanted[name] = boards.Wanted(section.pinned, keep.get(name), predictor.kind, predictor.rank, classes)
+    latency = None if recipe.board.latency_ms is None else recipe.board.latency_ms / 1e3
+    target = boards.Target(recipe.board.frames_per_second, latency)
+    choice = boards.choose(boards.sketch(dense, wanted), keep, boards.board(recipe.board.name), target)
+    engine = choice.design.engine
+    chosen = Fitted(
+        engine={
+            "filter_lanes": engine.lanes.filters,
+            "pixel_lanes": engine.lanes.pixels,
+            "bus_bytes": engine.bus_bytes,
+            "outstanding": engine.outstanding,
+        },
+        stages={x.name: (x.lanes.filters, x.lanes.pixels) for x in choice.design.head if x.lanes is not None},
+        said=str(choice),
+    )
+    (aside / BOARD).write_text(chosen.model_dump_json(indent=1) + "\n")
+
+
 def predict(flow: Flow, aside: Path) -> None:
     """Fit the lazy layers' predictors on what the golden model shows for the calibration frames."""
-    graph = convert(onnx.load(flow.path(MODEL)), flow.recipe, aside)
+    graph = convert(onnx.load(flow.path(MODEL)), flow.sized, aside)
     dense = graph.penstock.design
     frames = integer_frames(graph, flow.frames.calibration[: flow.recipe.predictor.frames])
     plan = Plan.of(flow.recipe, dense)
@@ -630,7 +703,7 @@ def _plain(value: object) -> JsonValue:
 _TRAINING = ("flow.steps", "sw.data", "sw.gate", "sw.models", "sw.train")  # not all of sw: the study trains nothing
 _NETWORK = (*_TRAINING, "sw.predictors", "sw.pruning", "quant")
 _HARDWARE = (*_TRAINING, "sw.predictors", "flow.convert", "flow.network", "hw", "sim")
-_ACCELERATOR = ("name", "prune", "engine", "layers", "predictor")
+_ACCELERATOR = ("name", "prune", "engine", "layers", "predictor", "board")
 INPUTS = {
     "train": Inputs(_TRAINING, ("seed", "data", "model", "train"), (), (FLOAT,)),
     "prune": Inputs((*_TRAINING, "sw.pruning"), ("seed", "data", "model", "prune"), (FLOAT,), (PRUNED,)),
@@ -649,15 +722,18 @@ INPUTS = {
         (MODEL, FRAMES),
     ),
     "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
-    "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES), (PREDICTORS, SELECTED)),
-    "emit": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, PREDICTORS, SELECTED), (RTL, IMAGE, MANIFEST, VECTORS)),
+    "board": Inputs((*_HARDWARE, "flow.boards"), (*_ACCELERATOR, "data", "onnx"), (MODEL,), (BOARD,)),
+    "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, BOARD), (PREDICTORS, SELECTED)),
+    "emit": Inputs(
+        _HARDWARE, _ACCELERATOR, (MODEL, FRAMES, BOARD, PREDICTORS, SELECTED), (RTL, IMAGE, MANIFEST, VECTORS)
+    ),
     "vitis": Inputs(
-        (*_HARDWARE, "flow.compare"), (*_ACCELERATOR, "verify"), (MODEL, FRAMES, PREDICTORS, SELECTED), (HLS,)
+        (*_HARDWARE, "flow.compare"), (*_ACCELERATOR, "verify"), (MODEL, FRAMES, BOARD, PREDICTORS, SELECTED), (HLS,)
     ),
     "measure": Inputs(
         (*_HARDWARE, "flow.compare", "flow.figures"),
         (*_ACCELERATOR, "memory", "verify"),
-        (MODEL, FRAMES, PREDICTORS, SELECTED, ACCURACY, RTL, IMAGE),
+        (MODEL, FRAMES, BOARD, PREDICTORS, SELECTED, ACCURACY, RTL, IMAGE),
         (FIGURES,),
     ),
     "synth": Inputs(

@@ -14,13 +14,16 @@ from hls4ml.converters import convert_from_onnx_model
 from rich.console import Console
 
 from bench.digits import SHARES, Digits, same_choices
-from flow import figures, recipe
+from flow import boards, figures, recipe
 from flow.compare import differences
 from flow.convert import Plan
+from flow.gather import gather
 from flow.network import Frames
 from flow.recipe import EngineSection, OnnxSection, Recipe
+from flow.report import page
 from flow.steps import FRAMES, IMAGE, MODEL, PREDICTORS, RTL, Flow, TrainedAccuracy, all_filters
 from flow.workspace import Workspace, digest
+from hw.design import Lanes
 from sim import golden
 from tests.rtl_build import run_accelerator
 
@@ -147,6 +150,41 @@ def test_a_change_of_the_engine_keeps_the_training(digits: Digits, tmp_path_fact
     shutil.copytree(digits.flow.workspace.folder, folder, dirs_exist_ok=True)
     Flow(wider, Workspace(folder), Console(file=said)).run()
     assert said.getvalue().count("unchanged") == 3  # train, quantise, export
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["layers named", "no layers named"])
+def test_a_board_decides_lanes_bus_and_memory(
+    digits: Digits, tmp_path_factory: pytest.TempPathFactory, named: bool
+) -> None:
+    """Everything else of the recipe stays, and with it what the network computes."""
+    folder = tmp_path_factory.mktemp("board") / "digits"
+    shutil.copytree(digits.flow.workspace.folder, folder)
+    chosen = recipe.on_board(recipe.load(RECIPE), "zynq-7020")
+    chosen = chosen if named else chosen.model_copy(update={"layers": None})
+    said = io.StringIO()
+    flow = Flow(chosen, Workspace(folder), Console(file=said))
+    flow.run(hardware=False)
+    assert "zynq-7020 (XC7Z020): engine " in said.getvalue()
+    assert "train     unchanged" in said.getvalue()
+    design, plain = flow.design, digits.flow.design
+    assert design.engine.lanes != plain.engine.lanes
+    assert design.engine.bus_bytes == boards.board("zynq-7020").port_bytes
+    assert design.head[0].lanes != Lanes(4, 4)
+    assert flow.memory == boards.board("zynq-7020").dram
+    assert [layer.keep for layer in design.lazy_layers] == [16, 32]
+    if named:
+        frames = digits.flow.test_frames[:20]
+        assert np.array_equal(golden.run(design, frames).outputs, golden.run(plain, frames).outputs)
+
+
+def test_the_report_of_a_recipe(digits: Digits) -> None:
+    subject = gather(digits.flow, 16, "penstock report recipes/digits.toml")
+    assert [point.keep for point in subject.front] == [1.0, 0.75, 0.5, 0.375, 0.25, 0.125]
+    assert subject.front[0].accuracy == digits.accuracy(100)  # of all 360 images
+    assert subject.front[0].bytes == digits.lazy_bytes(100)
+    text = page(subject)
+    assert 'id="front"' in text
+    assert 'id="classes"' in text
 
 
 def test_as_an_hls4ml_user(digits: Digits, tmp_path: Path) -> None:

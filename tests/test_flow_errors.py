@@ -197,3 +197,17 @@ def test_calibration_without_x(penstock: Callable[..., Outcome], network: ModelP
     with Path("my.npz").open("wb") as file:
         np.save(file, np.zeros((4, *SHAPE), np.float32))
     refused(penstock(*options), "has no array 'x'")
+
+
+def test_a_board_that_there_is_not(penstock: Callable[..., Outcome], network: ModelProto) -> None:
+    refused(penstock(*own(network), "--board", "arty"), "no board 'arty'; accepted: ecp5-85f, zynq-7020")
+    Path("my.toml").write_text(
+        'name = "mine"\n[onnx]\nfile = "my.onnx"\ncalibration = "my.npz"\n[board]\nname = "arty"\n'
+    )
+    refused(penstock("hls", "my.toml"), "no board 'arty'; accepted: ecp5-85f, zynq-7020")
+
+
+def test_a_report_from_files_that_are_not_there(penstock: Callable[..., Outcome], network: ModelProto) -> None:
+    given = own(network)[1:]
+    refused(penstock("report", *given, "--front", "lazy.json"), "--front names 'lazy.json', which is not a file")
+    refused(penstock("report", *given, "--baseline", "base.json"), "--baseline names 'base.json'")

@@ -40,6 +40,18 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     assert net.engine.bus_bytes == 4
 
 
+def test_a_board_takes_the_place_of_lanes_and_memory() -> None:
+    digits = recipe.on_board(recipe.load(ROOT / "recipes" / "digits.toml"), "zynq-7020")
+    assert digits.name == "digits_zynq_7020"
+    assert digits.board is not None
+    assert not {"filter_lanes", "pixel_lanes", "bus_bytes"} & digits.engine.model_fields_set
+    assert digits.engine.outstanding == 4
+    assert digits.layers is not None
+    assert digits.layers["conv1"].lanes is None
+    assert digits.layers["conv2"].keep == 0.5
+    assert digits.memory == recipe.MemorySection()
+
+
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     for name in ("net.onnx", "x.npz"):
         (tmp_path / name).touch()
@@ -49,6 +61,22 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
 
 
 MISTAKES = {
+    "two targets": (
+        MINIMAL + '[board]\nname = "kv260"\nframes_per_second = 1\nlatency_ms = 1\n',
+        "[board]: frames_per_second and latency_ms are given; accepted: one of them, or neither",
+    ),
+    "a speed of nothing": (
+        MINIMAL + '[board]\nname = "kv260"\nframes_per_second = 0\n',
+        "'board.frames_per_second' is 0; accepted: more than 0",
+    ),
+    "lanes with a board": (
+        MINIMAL + '[engine]\npixel_lanes = 2\n[board]\nname = "kv260"\n',
+        "engine.pixel_lanes is given with [board], which chooses it; accepted: one of them",
+    ),
+    "memory with a board": (
+        MINIMAL + '[memory]\nlatency = 2\n[board]\nname = "kv260"\n',
+        "memory is given with [board]",
+    ),
     "unknown key": ("sed = 3\n" + MINIMAL, "unknown key 'sed'; accepted: name, seed, order, data"),
     "unknown key in a section": (
         MINIMAL + "[engine]\nlanes = 3\n",
