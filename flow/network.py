@@ -81,11 +81,15 @@ class OwnNetwork:
         if len(shape) < 2 or min(shape[1:]) < 1:
             raise UserError(f"'{path}': its input has shape {shape}; accepted: a batch axis, then fixed sizes")
         prepared_already = any(node.domain == qonnx.CHANNELS_LAST for node in raw.graph.node)
-        return OwnNetwork(qonnx.prepare(raw), shape[1:], len(shape) == 4 and not prepared_already)
+        return OwnNetwork(qonnx.prepare(raw), shape[1:], len(shape) in (3, 4) and not prepared_already)
 
     def arrange(self, frames: FloatArray) -> FloatArray:
         """Frames (n, *frame) in the order of axes that `model` takes."""
-        return channels_last(frames) if self.channels_first else frames
+        if not self.channels_first:
+            return frames
+        if len(self.frame) == 2:  # (channels, width): one row
+            frames = frames[:, :, None]
+        return channels_last(frames)
 
 
 def load_calibration(path: Path, shape: tuple[int, ...]) -> FloatArray:

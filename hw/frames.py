@@ -37,6 +37,10 @@ def quantise_input(design: Design, x: ArrayLike, layout: Layout = Layout.CHANNEL
     if not (np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)):
         raise ValueError(f"input has dtype {values.dtype}; accepted: real numbers")
     expected = frame_shape(design.input, layout)
+    if design.input.height == 1 and layout is not Layout.FLAT and 1 < values.ndim <= 3:
+        row = 0 if layout is Layout.CHANNELS_LAST else 1  # of a frame's axes; networks of one dimension have none
+        if values.shape[-2:] == expected[:row] + expected[row + 1 :]:
+            values = np.expand_dims(values, row - 3 + 1 if row else -3)
     if values.shape == expected:
         values = values[np.newaxis]
     if values.shape[1:] != expected:

@@ -8,15 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-SUPPORTED = (
-    "Conv (2-D, one group, no dilation), MatMul and Gemm with constant weights, Add of a constant bias, Relu, Quant, "
-    "MaxPool (2 x 2 or 4 x 4 with the same stride), Flatten, Reshape, Transpose"
-)
-
-BATCH_NORM = (
-    "cannot be folded exactly into quantised weights: merge it before quantisation (brevitas.nn.utils.merge_bn)"
-)
-
 
 def label(node: Any) -> str:
     """The layer's class as its author knows it."""

@@ -7,6 +7,7 @@ the next weighted layer (its *stage*), and anything that integers cannot follow 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -259,6 +260,14 @@ def _pooling(walk: Walk, node: Any) -> None:
     walk.order = _canonical(walk.shape).transpose(1, 2, 0)
 
 
+def _softmax(walk: Walk, node: Any) -> None:  # noqa: ARG001 - as all handlers
+    """Logits leave instead: softmax changes neither which is largest nor their order."""
+    warnings.warn(
+        f"layer '{node.name}' (Softmax) is left out: the accelerator answers with the logits, whose order is the same",
+        stacklevel=2,
+    )
+
+
 def _reshape(walk: Walk, node: Any) -> None:
     walk.order = walk.order.reshape(tuple(int(size) for size in node.get_output_variable().shape))
 
@@ -385,6 +394,7 @@ HANDLERS: dict[str, Callable[[Walk, Any], None]] = {
     "Pooling2D": _pooling,
     "Reshape": _reshape,
     "Transpose": _transpose,
+    "Softmax": _softmax,
     "ApplyAlpha": _scale,
     "BatchNormalization": _scale,
 }

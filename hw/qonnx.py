@@ -19,14 +19,11 @@ from qonnx.transformation.gemm_to_matmul import GemmToMatMul
 from qonnx.util.cleanup import cleanup_model
 
 from hw.design import DesignError
-from hw.graph import BATCH_NORM, SUPPORTED
 from hw.pipeline import BACKEND_NAME
 from hw.plugin import ensure_registered
+from hw.rewrite import rewrite
+from hw.support import SUPPORTED, refused
 
-OPERATORS = (
-    *("Quant", "IntQuant", "Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool"),
-    *("Flatten", "Reshape", "Transpose", "Identity", "Dropout", "Constant"),
-)
 CHANNELS_LAST = "qonnx.custom_op.channels_last"
 
 
@@ -62,6 +59,10 @@ def prepare(source: str | os.PathLike[str] | ModelProto | ModelWrapper) -> Model
     with warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")  # GemmToMatMul warns of every opset but 9
         wrapper = cleanup_model(ModelWrapper(model))
+    if rewrite(wrapper):
+        wrapper = _cleaned(wrapper)
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
         if len(wrapper.get_tensor_shape(wrapper.graph.input[0].name) or ()) == 4:
             wrapper = wrapper.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
         _add_missing_biases(wrapper)
@@ -93,15 +94,17 @@ def convert(
         )
 
 
+def _cleaned(wrapper: ModelWrapper) -> ModelWrapper:
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        return cleanup_model(wrapper)
+
+
 def _check(node: NodeProto) -> None:
-    if node.op_type not in OPERATORS:
-        reason = BATCH_NORM if node.op_type == "BatchNormalization" else "is not supported"
+    reason = refused(node.op_type)
+    if reason is not None:
         raise DesignError(f"layer '{node.name}' ({node.op_type}) {reason}; supported: {SUPPORTED}")
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if attributes.get("group", 1) != 1:  # hls4ml knows depthwise convolutions, and fails at others
-        raise DesignError(
-            f"layer '{node.name}' ({node.op_type}) has {attributes['group']} groups; supported: {SUPPORTED}"
-        )
     dilation = tuple(attributes.get("dilations", ()))
     if any(size != 1 for size in dilation):
         raise DesignError(f"layer '{node.name}' ({node.op_type}) has dilation {dilation}; supported: {SUPPORTED}")

@@ -8,7 +8,8 @@ from typing import Any
 from hls4ml.model.optimizer import ModelOptimizerPass
 
 from hw.design import DesignError
-from hw.graph import BATCH_NORM, SUPPORTED, constant, label
+from hw.graph import constant, label
+from hw.support import REASONS, SUPPORTED
 
 
 class CheckLayers(ModelOptimizerPass):
@@ -90,8 +91,12 @@ def _pooling(node: Any) -> str | None:
     return None
 
 
+def _softmax(node: Any) -> str | None:
+    return None if not node.get_output_nodes() else "is not the last layer"
+
+
 def _batch_norm(_: Any) -> str:
-    return BATCH_NORM
+    return REASONS["BatchNormalization"]
 
 
 RULES: dict[str, Callable[[Any], str | None]] = {
@@ -106,5 +111,6 @@ RULES: dict[str, Callable[[Any], str | None]] = {
     "Reshape": _any,
     "Transpose": _any,
     "BatchNormOnnx": _batch_norm,
+    "Softmax": _softmax,
 }
 """Class of `ModelGraph` node to a rule that gives the reason of a refusal, or None."""

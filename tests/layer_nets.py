@@ -1,0 +1,263 @@
+"""A small network for every kind of layer and its parameters: what converts, and what is refused with which words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import brevitas.nn as qnn
+import torch
+from brevitas.quant import Uint8ActPerTensorFixedPoint
+from torch import nn
+
+from tests.brevitas_nets import QUANTISED, Net, conv, identity, linear, relu
+
+
+def conv1d(channels: int, filters: int, kernel: int, **options: Any) -> nn.Module:
+    return qnn.QuantConv1d(channels, filters, kernel, **(QUANTISED | {"return_quant_tensor": True} | options))
+
+
+def plain_relu(**options: Any) -> nn.Module:
+    """A quantised ReLU whose values the next layer of torch's own takes."""
+    return qnn.QuantReLU(act_quant=Uint8ActPerTensorFixedPoint, return_quant_tensor=False, **options)
+
+
+class Mean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+
+class Ordered(nn.Module):
+    """Only the order of what a dense layer reads."""
+
+    def forward(self, x: Any) -> Any:
+        return x.permute(0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network: the ONNX `operators` that it is there for, and the parameters that vary."""
+
+    layer: str
+    parameters: dict[str, str | int]
+    net: Callable[[], Net]
+    operators: tuple[str, ...] = ()
+    same_order: bool = False  # answers are monotone in the network's, not equal (softmax)
+    tags: tuple[str, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """For test ids and tables."""
+        return " ".join([self.layer, *(f"{key}={value}" for key, value in self.parameters.items())])
+
+
+def _conv2d(kernel: tuple[int, int], stride: int, padding: tuple[int, int], size: tuple[int, int] = (9, 8)) -> Net:
+    rows, columns = ((n + 2 * p - k) // stride + 1 for n, k, p in zip(size, kernel, padding, strict=True))
+    return Net(
+        identity(),
+        conv(2, 3, kernel, stride=stride, padding=padding),
+        relu(),
+        nn.Flatten(),
+        linear(3 * rows * columns, 3),
+        shape=(2, *size),
+    )
+
+
+def _convolutions() -> list[Case]:
+    grid = [((k, k), s, (p, p)) for k in range(1, 8) for s in (1, 2) for p in sorted({0, (k - 1) // 2})]
+    grid += [((1, 3), 1, (0, 1)), ((3, 1), 1, (1, 0)), ((5, 2), 1, (2, 0)), ((1, 3), 2, (0, 1)), ((2, 7), 2, (0, 3))]
+    return [
+        Case(
+            "Conv2D",
+            {"kernel": f"{k[0]}x{k[1]}", "stride": s, "padding": f"{p[0]},{p[1]}"},
+            lambda k=k, s=s, p=p: _conv2d(k, s, p),  # type: ignore[misc]
+            ("Conv", "Gemm", "Quant", "Relu", "Flatten"),
+            tags=("rtl",) if (k, s) in (((7, 7), 2), ((2, 2), 1), ((1, 3), 2)) else (),
+        )
+        for k, s, p in grid
+    ]
+
+
+def _conv1d(kernel: int, stride: int, padding: int) -> Net:
+    width = (12 + 2 * padding - kernel) // stride + 1
+    return Net(
+        identity(),
+        conv1d(2, 4, kernel, stride=stride, padding=padding),
+        relu(),
+        nn.Flatten(),
+        linear(4 * width, 3),
+        shape=(2, 12),
+    )
+
+
+def _pooled(pool: nn.Module, size: int, activation: Callable[..., nn.Module] = relu) -> Net:
+    return Net(
+        identity(),
+        conv(1, 3, padding=1),
+        activation(),
+        pool,
+        *([] if isinstance(pool, nn.MaxPool2d) else [relu(bit_width=7)]),
+        nn.Flatten(),
+        linear(3 * size * size, 3),
+        shape=(1, 8, 8),
+    )
+
+
+def _global(pool: nn.Module) -> Net:
+    return Net(
+        identity(),
+        conv(1, 4, padding=1),
+        plain_relu(),
+        pool,
+        nn.Flatten(),
+        linear(4, 3, bias=False, bias_quant=None),
+        shape=(1, 8, 4),
+    )
+
+
+def _grouped(groups: int) -> Net:
+    return Net(
+        identity(),
+        conv(4, 8, groups=groups, padding=1),
+        relu(),
+        conv(8, 5, 1),
+        relu(),
+        nn.Flatten(),
+        linear(5 * 16, 3),
+        shape=(4, 4, 4),
+    )
+
+
+def jet_tagging(bits: int = 6) -> Net:
+    """16-64-32-32-5, as hls4ml's jet tagging examples."""
+    return Net(
+        identity(),
+        linear(16, 64, weight_bit_width=bits, return_quant_tensor=True),
+        relu(bit_width=bits),
+        linear(64, 32, weight_bit_width=bits, return_quant_tensor=True),
+        relu(bit_width=bits),
+        linear(32, 32, weight_bit_width=bits, return_quant_tensor=True),
+        relu(bit_width=bits),
+        linear(32, 5, weight_bit_width=bits),
+        nn.Softmax(dim=1),
+        shape=(16,),
+    )
+
+
+ACCEPTED: tuple[Case, ...] = (
+    *_convolutions(),
+    *(
+        Case("Conv1D", {"kernel": k, "stride": s, "padding": p}, lambda k=k, s=s, p=p: _conv1d(k, s, p))  # type: ignore[misc]
+        for k, s, p in ((1, 1, 0), (3, 1, 1), (5, 2, 2), (7, 1, 0))
+    ),
+    *(
+        Case("MaxPool2D", {"size": n}, lambda n=n: _pooled(nn.MaxPool2d(n), 8 // n), ("MaxPool",))  # type: ignore[misc]
+        for n in (2, 4)
+    ),
+    Case(
+        "AveragePool2D", {"size": 2}, lambda: _pooled(nn.AvgPool2d(2), 4, plain_relu), ("AveragePool",), tags=("rtl",)
+    ),
+    Case(
+        "AveragePool2D", {"size": 4, "stride": 2}, lambda: _pooled(nn.AvgPool2d(4, 2), 3, plain_relu), ("AveragePool",)
+    ),
+    Case(
+        "GlobalAveragePool",
+        {"before": "Dense"},
+        lambda: _global(nn.AdaptiveAvgPool2d(1)),
+        ("GlobalAveragePool", "MatMul"),
+        tags=("rtl",),
+    ),
+    Case("GlobalAveragePool", {"as": "ReduceMean"}, lambda: _global(Mean()), ("ReduceMean",)),
+    *(
+        Case("Conv2D", {"groups": g}, lambda g=g: _grouped(g), ("Conv",), tags=("rtl",) if g == 4 else ())  # type: ignore[misc]
+        for g in (2, 4)
+    ),
+    Case(
+        "ZeroPadding",
+        {"left": 1, "right": 0, "top": 1, "bottom": 1},
+        lambda: Net(
+            identity(),
+            nn.ZeroPad2d((1, 0, 1, 1)),
+            conv(2, 3),
+            relu(),
+            nn.Flatten(),
+            linear(3 * 4 * 3, 3),
+            shape=(2, 4, 4),
+        ),
+        ("Pad",),
+    ),
+    Case(
+        "Transpose",
+        {"before": "Dense"},
+        lambda: Net(
+            identity(),
+            conv(2, 3),
+            plain_relu(),
+            Ordered(),
+            nn.Flatten(),
+            linear(12, 3, bias=False, bias_quant=None),
+            shape=(2, 4, 4),
+        ),
+        ("Transpose",),
+    ),
+    Case(
+        "Dense",
+        {"shape": "16-64-32-32-5", "bits": 6, "last": "Softmax"},
+        jet_tagging,
+        ("Softmax", "Gemm"),
+        True,
+        ("rtl",),
+    ),
+)
+
+
+def _one(*layers: nn.Module, size: int = 4) -> Callable[[], Net]:
+    return lambda: Net(identity(), conv(1, 2), *layers, nn.Flatten(), shape=(1, size, size))
+
+
+REFUSED: dict[str, tuple[Callable[[], Net], str]] = {
+    "Sigmoid": (_one(nn.Sigmoid(), identity()), "layer 'Sigmoid_0' (Sigmoid) is not supported: activations are ReLU"),
+    "Tanh": (_one(nn.Tanh(), identity()), "layer 'Tanh_0' (Tanh) is not supported: activations are ReLU"),
+    "LeakyRelu": (_one(nn.LeakyReLU(), identity()), "layer 'LeakyRelu_0' (LeakyRelu) is not supported"),
+    "BatchNormalization": (
+        _one(nn.BatchNorm2d(2), identity()),
+        "layer 'BatchNormalization_0' (BatchNormalization) cannot be folded exactly",
+    ),
+    "ConvTranspose": (
+        lambda: Net(identity(), nn.ConvTranspose2d(1, 1, 2), identity(), nn.Flatten(), shape=(1, 3, 3)),
+        "layer 'ConvTranspose_0' (ConvTranspose) is not supported: maps grow nowhere",
+    ),
+    "AveragePool": (
+        lambda: _pooled(nn.AvgPool2d(3), 2, plain_relu),
+        "layer 'AveragePool_0' (AveragePool) averages 3 x 3 values; accepted: a number that is a power of two",
+    ),
+    "AveragePool before a quantiser": (
+        lambda: _pooled(nn.AvgPool2d(8), 1, plain_relu),
+        "layer 'AveragePool_0' (AveragePool) averages 8 x 8 values with stride 1 before a quantiser",
+    ),
+    "GlobalAveragePool": (
+        lambda: Net(
+            identity(),
+            conv(1, 2),
+            plain_relu(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            linear(2, 2, bias=False, bias_quant=None),
+            shape=(1, 8, 8),
+        ),
+        "layer 'GlobalAveragePool_0' (GlobalAveragePool) averages 6 x 6 values",
+    ),
+    "Pad": (
+        lambda: Net(identity(), nn.ConstantPad2d(1, 1.0), conv(1, 2), nn.Flatten(), shape=(1, 4, 4)),
+        "layer 'Pad_0' (Pad) with mode constant",
+    ),
+    "Softmax": (
+        lambda: Net(identity(), linear(4, 4), nn.Softmax(dim=1), identity(), linear(4, 2), shape=(4,)),
+        "layer 'Softmax_0' (Softmax) is not the last layer",
+    ),
+    "MaxPool": (
+        lambda: Net(identity(), conv1d(1, 2, 3), relu(), nn.MaxPool1d(2), nn.Flatten(), linear(4, 2), shape=(1, 6)),
+        "layer 'MaxPool_0' (MaxPool) in a network of one dimension",
+    ),
+}
