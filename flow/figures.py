@@ -121,6 +121,7 @@ FILES = {
     "rtl/": "SystemVerilog, listed in files.f",
     "weights.bin": "weight image for external memory",
     "manifest.json": "what lies where in the image",
+    "driver.json": "what the host driver (sw/driver) reads: formats, layers, registers",
     "vectors.npz": "golden vectors: frames, logits, choices, bytes",
     "model.onnx": "the quantised network as QONNX",
     "figures.json": "the figures above",

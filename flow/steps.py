@@ -73,7 +73,7 @@ from sw.pruning.masks import Pruned, Unit, shrink
 FLOAT, PRUNED, QUANTISED, ORDERED = "float.pt", "pruned.pt", "quantised.pt", "ordered.pt"
 MODEL, FRAMES, ACCURACY = "model.onnx", "frames.npz", "accuracy.json"
 PREDICTORS, SELECTED, BOARD = "predictors.npz", "selected.json", "board.json"
-RTL, IMAGE, MANIFEST, VECTORS = "rtl", "weights.bin", "manifest.json", "vectors.npz"
+RTL, IMAGE, MANIFEST, DRIVER, VECTORS = "rtl", "weights.bin", "manifest.json", "driver.json", "vectors.npz"
 FIGURES, SIMULATION = "figures.json", "simulation"
 HLS = "hls"
 SYNTHESIS, NETLISTS = "synthesis.json", "synthesis"
@@ -725,7 +725,7 @@ INPUTS = {
     "board": Inputs((*_HARDWARE, "flow.boards"), (*_ACCELERATOR, "data", "onnx"), (MODEL,), (BOARD,)),
     "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, BOARD), (PREDICTORS, SELECTED)),
     "emit": Inputs(
-        _HARDWARE, _ACCELERATOR, (MODEL, FRAMES, BOARD, PREDICTORS, SELECTED), (RTL, IMAGE, MANIFEST, VECTORS)
+        _HARDWARE, _ACCELERATOR, (MODEL, FRAMES, BOARD, PREDICTORS, SELECTED), (RTL, IMAGE, MANIFEST, DRIVER, VECTORS)
     ),
     "vitis": Inputs(
         (*_HARDWARE, "flow.compare"), (*_ACCELERATOR, "verify"), (MODEL, FRAMES, BOARD, PREDICTORS, SELECTED), (HLS,)

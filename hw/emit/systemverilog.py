@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from hw import image
 from hw.design import Design
 from hw.emit.bits import index_bits
+from hw.emit.host import host_description
 from hw.emit.program import Program
 from hw.emit.project import projects
 from hw.emit.registers import registers
@@ -32,8 +33,8 @@ def emit(design: Design, folder: Path) -> None:
     """Write `design` to `folder`, replacing what an earlier call left there; nothing half-written stays behind.
 
     The folder holds then ``rtl/*.sv``, ``rtl/mem/*.hex``, ``rtl/files.f`` (sources in an order that every tool reads,
-    relative to rtl/), projects for Vivado (``rtl/vivado.tcl``) and FuseSoC (``rtl/<name>.core``), ``weights.bin`` and
-    ``manifest.json``. The same design gives the same bytes.
+    relative to rtl/), projects for Vivado (``rtl/vivado.tcl``) and FuseSoC (``rtl/<name>.core``), ``weights.bin``,
+    ``manifest.json`` and ``driver.json`` (for the host). The same design gives the same bytes.
     """
     texts = sources(design)
     weights = image.build(design)
@@ -45,9 +46,10 @@ def emit(design: Design, folder: Path) -> None:
             (aside / path).write_text(text)
         (aside / "weights.bin").write_bytes(weights)
         (aside / "manifest.json").write_text(image.manifest(design, weights).to_json())
+        (aside / "driver.json").write_text(host_description(design))
         if (folder / "rtl").exists():
             shutil.rmtree(folder / "rtl")
-        for entry in ("rtl", "weights.bin", "manifest.json"):
+        for entry in ("rtl", "weights.bin", "manifest.json", "driver.json"):
             (aside / entry).replace(folder / entry)
 
 
