@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.control import Changes
-from hw.design import Design
+from hw.design import Design, IntArray
 from hw.frames import Layout, dequantise_output, quantise_input
 from hw.simulator import Run, Simulator, find_simulator
 
@@ -38,12 +38,36 @@ class Accelerator:
         Shape and dtype of the answer are those that hls4ml's other backends give. `keep` changes what lazy layers
         compute, by layer name: a number of filters, or a `Selection`.
         """
+        simulator, frames = self._ready(x)
+        return self._answer(simulator.run(frames, keep), x)
+
+    def trace(
+        self, x: NDArray[np.floating], keep: Changes = None
+    ) -> tuple[NDArray[np.floating], dict[str, NDArray[np.float64]]]:
+        """As `predict`, and the outputs of all layers by name, real numbers (n, h, w, filters).
+
+        A layer's output is what it hands on: after requantisation, ReLU and pooling, zero for filters not computed; of
+        the last one, its accumulators.
+        """
+        simulator, frames = self._ready(x)
+        run, maps = simulator.trace(frames, keep)
+        exponents = {layer.name: layer.output_format.exponent for layer in self.design.layers}
+        real = {
+            name: np.ldexp(np.moveaxis(each, 1, 3).astype(np.float64), exponents[name]) for name, each in maps.items()
+        }
+        return self._answer(run, x), real
+
+    def _ready(self, x: NDArray[np.floating]) -> tuple[Simulator, IntArray]:
+        """The simulator, and the frames of `x` in integers."""
         if self.simulator is None:
             raise RuntimeError("the accelerator has not been built: call compile() before predict()")
         if not isinstance(x, np.ndarray) or x.dtype not in (np.float32, np.float64):
             found = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
             raise ValueError(f"input is {found}; accepted: a numpy array of float32 or float64")
-        run = self.simulator.run(quantise_input(self.design, x, self.layout), keep)
+        return self.simulator, quantise_input(self.design, x, self.layout)
+
+    def _answer(self, run: Run, x: NDArray[np.floating]) -> NDArray[np.floating]:
+        """The logits of `run`, of the dtype of `x`."""
         self.last_run = run
         if run.bad.any():
             raise RuntimeError(f"frames {np.flatnonzero(run.bad).tolist()} came out marked bad")

@@ -6,7 +6,7 @@ it) and returns a `Simulator`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +38,9 @@ class Simulator(Protocol):
 
     def run(self, frames: IntArray, keep: Changes = None) -> Run:
         """Run integer frames (n, c, h, w); `keep` changes what named lazy layers compute."""
+
+    def trace(self, frames: IntArray, keep: Changes = None) -> tuple[Run, Mapping[str, IntArray]]:
+        """As `run`, and the outputs (n, filters, h, w) of all layers by name."""
 
 
 SimulatorFactory = Callable[[Design, Path], Simulator]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hw.control import Changes, Control
 from hw.design import BoolArray, Design, IntArray, Mode, Selection
 from hw.emit.hls import trace_sizes
+from sim.trace import maps
 
 NO_SCORE = np.iinfo(np.int64).min
 FLAGS = (
@@ -168,6 +169,11 @@ class HlsModel:
         )[~bad].any():
             raise HlsError(f"'{design.name}': counters do not say what was chosen and read")
         return HlsRun(logits, bad, tuple(self._layers(selections, strengths, scores, chosen, words, maps)))
+
+    def trace(self, frames: IntArray, keep: Changes = None) -> tuple[HlsRun, dict[str, IntArray]]:
+        """As `run`, and the outputs (n, filters, h, w) of all layers by name; see `sim.trace`."""
+        run = self.run(frames, keep)
+        return run, maps(self.design, frames, keep, run.outputs, run.layers)
 
     def _layers(
         self,

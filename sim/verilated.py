@@ -27,6 +27,7 @@ from hw.design import BoolArray, Design, IntArray, Layer, Selection
 from hw.registers import CLASSES_AT, ENABLE, ERRORS, LayerRegister, Register, Status, layer_register
 from sim.faults import Fault, encode
 from sim.memory import IMAGE_BASE, FixedLatency, Memory, MemoryTiming, Stalls
+from sim.trace import maps
 
 NO_SCORE = np.iinfo(np.int64).min  # what a score holds that no probe has given
 WATCHDOG_FLOOR = 100_000  # cycles without progress that are always granted
@@ -385,6 +386,11 @@ class VerilatedModel:
             last_out=arrays["last_out"],
             causes=causes,
         )
+
+    def trace(self, frames: IntArray, keep: Changes = None) -> tuple[RtlRun, dict[str, IntArray]]:
+        """As `run`, and the outputs (n, filters, h, w) of all layers by name; see `sim.trace`."""
+        run = self.run(frames, keep)
+        return run, maps(self.design, frames, keep, run.outputs, run.layers)
 
     def interrupt(
         self, frames: IntArray, cycles: int, *, memory_forgets: bool = True, faults: Sequence[Fault] = ()
