@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,14 +68,13 @@ def padding(wrapper: ModelWrapper) -> bool:
     pads = wrapper.get_nodes_by_op_type("Pad")
     for node in pads:
         given = _attributes(node)
-        amounts = _list(given.get("pads"), None) if "pads" in given else _constant(wrapper, node, 1)
+        amounts = list(given["pads"]) if "pads" in given else _constant(wrapper, node, 1) or []
         value = _constant(wrapper, node, 2) if len(node.input) > 2 and node.input[2] else [given.get("value", 0.0)]
         users = wrapper.find_direct_successors(node) or []
         mode = given.get("mode", b"constant")
-        spatial = None if amounts is None else [int(a) for a in (*amounts[2:4], *amounts[6:8])]
+        spatial = [int(amount) for amount in (*amounts[2:4], *amounts[6:8])]
         if (
             mode != b"constant"
-            or spatial is None
             or len(amounts) != 8
             or any(amounts[i] for i in (0, 1, 4, 5))
             or value is None
@@ -267,7 +266,7 @@ def _list(value: Any, default: Any) -> Any:
     return default if value is None else [int(item) for item in value]
 
 
-def _set(node: NodeProto, values: dict[str, object]) -> None:
+def _set(node: NodeProto, values: Mapping[str, object]) -> None:
     """Replace attributes."""
     for attribute in [attribute for attribute in node.attribute if attribute.name in values]:
         node.attribute.remove(attribute)
@@ -308,7 +307,7 @@ def _weight(
         raise DesignError(f"layer '{node.name}' ({node.op_type}) has weights that are computed at run time")
     _replace(wrapper, quant, 0, change)
     if scale != 1.0:
-        _replace(wrapper, quant, 1, lambda array: array * np.float32(scale))
+        _replace(wrapper, quant, 1, lambda array: np.asarray(array, np.float32) * np.float32(scale))
     wrapper.set_tensor_shape(quant.output[0], wrapper.get_tensor_shape(quant.input[0]))
 
 

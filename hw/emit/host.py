@@ -9,7 +9,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from systemrdl import RDLCompiler
+from systemrdl.compiler import RDLCompiler
 from systemrdl.node import FieldNode, RegNode
 
 from hw.design import Design
