@@ -94,7 +94,7 @@ format: $(STAMP) ## rewrite Python sources in the project's style
 .PHONY: bench
 bench: $(STAMP) ## the measurements behind every claim; figures as JSON in build/bench
 	@mkdir -p build/bench
-	@for script in $(filter-out bench/__init__.py bench/table.py bench/networks.py,$(wildcard bench/*.py)); do \
+	@for script in $(filter-out bench/__init__.py bench/table.py bench/networks.py bench/baseline.py,$(wildcard bench/*.py)); do \
 	  echo "bench: $$script"; \
 	  $(BIN)/python $$script --json build/bench/$$(basename $$script .py).json; \
 	done

@@ -1,6 +1,6 @@
 """Whether the cycle model equals the RTL, how fast it is, and what it says about boards against CPUs.
 
-    python bench/cycle_model.py [--json FILE] [--part cases|speed] [--quick]
+    python bench/cycle_model.py [--json FILE] [--part cases|speed|baseline] [--network NAME] [--quick]
 
 *cases*: networks of `bench/networks.py` (random weights; four of random shape on engines of random structure), frames
 in a row, on every kind of memory; a case is equal
@@ -8,6 +8,7 @@ when each layer of each frame takes the same cycles and bytes in the RTL and in 
 pixel and last logit pass in the same cycles. `rtl_cycles` are those from the first pixel to the last logit of all
 frames.
 *frames_per_second*: VGG-16 at full width for CIFAR-10, masks given, on one core: frames per second of processor time.
+*baseline*: boards beside processors, see bench/baseline.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ import numpy as np
 from pydantic import JsonValue
 from rich.progress import track
 
+from bench.baseline import baseline
 from bench.engine import ALONE, LONG, SEED
 from bench.networks import Block, network
 from bench.table import Report, parser
@@ -42,7 +45,7 @@ MEMORIES: dict[str, Memory] = {
 }
 SHARES = (1.0, 0.5, 0.25)
 RANDOM = tuple(range(4))  # seeds
-PARTS = ("cases", "speed")
+PARTS = ("cases", "speed", "baseline")
 TIMED_FRAMES = 200
 ROUNDS = 3
 
@@ -158,6 +161,7 @@ def main() -> int:
     """Measure, print and write."""
     options = parser("Whether the cycle model equals the RTL, and how fast it is.")
     options.add_argument("--quick", action="store_true", help="without the network that takes minutes")
+    options.add_argument("--network", action="append", help="of the cases only this; the others stay as they are")
     options.add_argument("--part", choices=PARTS, action="append", help="only this; the rest of FILE stays as it is")
     arguments = options.parse_args()
     parts = arguments.part or PARTS
@@ -166,24 +170,43 @@ def main() -> int:
     if arguments.part and arguments.json and arguments.json.is_file():
         figures = json.loads(arguments.json.read_text())
     if "cases" in parts:
-        figures["cases"] = compare(report, arguments.quick)
+        figures["cases"] = compare(
+            report, _plans(arguments.quick, arguments.network), _others(figures, arguments, "cases", "design")
+        )
     if "speed" in parts:
         speeds = {share: speed(share) for share in SHARES}
         for share, value in speeds.items():
             report.row(f"VGG-16, k = {share:.0%}: frames per second of one core", f"{value:,.0f}")
         figures["frames_per_second"] = round(speeds[0.5])
         figures["frames_per_second_by_k"] = {f"{share:.0%}": round(value) for share, value in speeds.items()}
+    if "baseline" in parts:
+        others = _others(figures, arguments, "baseline", "network")
+        figures["baseline"] = [*others, *baseline(report, arguments.network)]
     return report.finish(figures, arguments.json)
 
 
-def compare(report: Report, quick: bool) -> list[JsonValue]:
-    """Every network on every memory."""
-    cases: list[JsonValue] = []
+Plans = list[tuple[Plan, tuple[float, ...], dict[str, Memory]]]
+
+
+def _plans(quick: bool, wanted: list[str] | None) -> Plans:
+    """What to run: networks with the shares and memories to try; by name if some are `wanted`."""
     some = {name: MEMORIES[name] for name in ("20 cycles, 8 bursts", "DDR4-2400 x64")}
-    plans: list[tuple[Plan, tuple[float, ...], dict[str, Memory]]]
-    plans = [(Random(seed), SHARES, MEMORIES) for seed in RANDOM]
+    plans: Plans = [(Random(seed), SHARES, MEMORIES) for seed in RANDOM]
     plans += [(case, SHARES, MEMORIES) for case in ALONE]
     plans += [] if quick else [(case, (0.5, 0.25), some) for case in LONG]
+    return [plan for plan in plans if wanted is None or plan[0].name in wanted]
+
+
+def _others(figures: dict[str, JsonValue], arguments: Namespace, part: str, key: str) -> list[JsonValue]:
+    """Rows of a part of `figures` that are not made again."""
+    rows, again = figures.get(part, []), arguments.network
+    assert isinstance(rows, list)
+    return [row for row in rows if again is not None and isinstance(row, dict) and row[key] not in again]
+
+
+def compare(report: Report, plans: Plans, others: list[JsonValue]) -> list[JsonValue]:
+    """Every network on its memories, after the `others`."""
+    cases = list(others)
     for case, shares, memories in track(plans, "RTL and model", transient=True):
         for result in compared(case, shares, memories):
             rtl, model = result.cycles

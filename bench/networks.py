@@ -17,6 +17,7 @@ from hw.design import (
     Lanes,
     Layer,
     LinearPredictor,
+    LowRankPredictor,
     MapShape,
     Place,
     Source,
@@ -29,10 +30,19 @@ LOGITS = IntFormat(48, signed=True, exponent=-12)
 
 @dataclass(frozen=True)
 class Block:
-    """A 3x3 'same' convolution with ReLU, then max-pooling by `pool`."""
+    """A square convolution with ReLU, by default 3x3 'same', then max-pooling by `pool`."""
 
     filters: int
     pool: int = 1
+    kernel: int = 3
+    padding: int = 1
+
+
+@dataclass(frozen=True)
+class Full:
+    """A dense layer with ReLU."""
+
+    filters: int
 
 
 DIGITS = (MapShape(1, 8, 8), (Block(16, 2), Block(32), Block(64, 2)))
@@ -43,6 +53,19 @@ VGG16 = (
         Block(filters, pool)
         for filters, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
         for pool in (1,) * (count - 1) + (2,)
+    ),
+)
+
+LENET = (MapShape(1, 28, 28), (Block(20, 2, 5, 0), Block(50, 2, 5, 0), Full(500)))
+VGG19 = (
+    MapShape(3, 224, 224),
+    (
+        *(
+            Block(filters, pool)
+            for filters, count in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+            for pool in (1,) * (count - 1) + (2,)
+        ),
+        *(Full(4096), Full(4096)),
     ),
 )
 
@@ -74,7 +97,7 @@ def network(
             name=f"conv{index + 1}",
             input=shape,
             input_format=number,
-            weights=_weights(rng, (block.filters, shape.channels, 3, 3)),
+            weights=_weights(rng, (block.filters, shape.channels, block.kernel, block.kernel)),
             weight_bits=8,
             bias=np.zeros(block.filters, np.int64),
             output_format=ACTIVATION,
@@ -82,7 +105,7 @@ def network(
             place=Place.HEAD if streams else Place.ENGINE,
             source=Source.RESIDENT if streams else Source.DENSE,
             lanes=head[index] if streams else None,
-            padding=(1, 1, 1, 1),
+            padding=(block.padding,) * 4,
             pool=block.pool,
         )
         sums = golden.accumulate(layer, maps)
@@ -115,3 +138,53 @@ def network(
 
 def _weights(rng: np.random.Generator, size: tuple[int, ...]) -> IntArray:
     return np.clip(np.rint(rng.normal(0, 40, size)), -128, 127).astype(np.int64)
+
+
+def outline(
+    name: str,
+    shape: MapShape,
+    layers: Sequence[Block | Full],
+    *,
+    head: int,
+    lazy: Sequence[int],
+    rank: int,
+    classes: int,
+) -> Design:
+    """`layers` and a dense one, for cycles, bytes and sizes only: weights in external memory are all zero.
+
+    The first `head` of them stream; those with an index in `lazy` have low-rank predictors and keep all filters.
+    """
+    rng = np.random.default_rng(0)
+    number = IntFormat(8, signed=False, exponent=-8)
+    made: list[Layer] = []
+    for index, layer in enumerate((*layers, Full(classes))):
+        size = (layer.kernel, layer.kernel) if isinstance(layer, Block) else (shape.height, shape.width)
+        dimensions = (layer.filters, shape.channels, *size)
+        streams, predicted, last = index < head, index in lazy, index == len(layers)
+        predictor = None
+        if predicted:
+            hidden = min(rank, layer.filters)
+            first, second = (rng.integers(-128, 128, x) for x in ((shape.channels, hidden), (hidden, layer.filters)))
+            bias = np.zeros(layer.filters, np.int64)
+            predictor = LowRankPredictor(first, np.zeros(hidden, np.int64), 8, 16, second, bias)
+        common = {
+            "input": shape,
+            "input_format": number,
+            "weights": _weights(rng, dimensions) if streams else np.zeros(dimensions, np.int64),
+            "weight_bits": 8,
+            "bias": np.zeros(layer.filters, np.int64),
+            "output_format": LOGITS if last else ACTIVATION,
+            "shift": None if last else np.zeros(layer.filters, np.int64),
+            "place": Place.HEAD if streams else Place.ENGINE,
+            "source": Source.RESIDENT if streams else Source.LAZY if predicted else Source.DENSE,
+            "predictor": predictor,
+            "keep": layer.filters if predicted else None,
+            "lanes": Lanes(1, 1) if streams else None,
+        }
+        if isinstance(layer, Block):
+            made.append(Conv(name=f"conv{index + 1}", padding=(layer.padding,) * 4, pool=layer.pool, **common))
+        else:
+            made.append(Dense(name="dense" if last else f"dense{index + 1}", **common))
+        shape, number = made[-1].output, ACTIVATION
+    engine = Engine(Lanes(1, 1), predictor_lanes=8, outstanding=8, gap_words=0)
+    return Design(name, made[0].input, made[0].input_format, tuple(made[:head]), tuple(made[head:]), engine)

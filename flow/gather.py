@@ -66,7 +66,7 @@ def gather(
         front=costs,
         front_command=by,
         board=None if recipe.board is None else boards.board(recipe.board.name),
-        compared=None if baseline is None else compared(baseline, recipe.name),
+        compared=None if baseline is None else compared(baseline, flow.recipe.network),
     )
 
 

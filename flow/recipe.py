@@ -289,6 +289,11 @@ class Recipe(Section):
     paths: PathsSection = PathsSection()
 
     @property
+    def network(self) -> str:
+        """The name without that of a board which `on_board` has added."""
+        return self.name if self.board is None else self.name.removesuffix(f"_{self.board.name.replace('-', '_')}")
+
+    @property
     def mode(self) -> Mode:
         """How lazy layers select filters after reset."""
         counting = self.predictor.kind in ("paths", "classes")

@@ -87,11 +87,40 @@ def vgg16_quarter(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     return vgg16(shape, classes, 0.25)
 
 
+VGG19 = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
+"""Filters of VGG-19's convolutions."""
+
+
+def vgg19(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """VGG-19 for 224x224 images: 16 convolutions and three dense layers, 144 million parameters with 1,000 classes.
+
+    Simonyan and Zisserman 2015, configuration E.
+    """
+    channels, height, wide = shape
+    layers = OrderedDict[str, nn.Module]()
+    number = 0
+    for group, filters in enumerate(VGG19, 1):
+        for outputs in filters:
+            number += 1
+            layers[f"conv{number}"] = nn.Conv2d(channels, outputs, 3, padding=1)
+            layers[f"relu{number}"] = nn.ReLU()
+            channels = outputs
+        layers[f"pool{group}"] = nn.MaxPool2d(2)
+    layers["flatten"] = nn.Flatten()
+    layers["dense1"] = nn.Linear(channels * (height // 32) * (wide // 32), 4096)
+    layers["relu17"] = nn.ReLU()
+    layers["dense2"] = nn.Linear(4096, 4096)
+    layers["relu18"] = nn.ReLU()
+    layers["dense3"] = nn.Linear(4096, classes)
+    return nn.Sequential(layers)
+
+
 MODELS: dict[str, Callable[[tuple[int, int, int], int], nn.Sequential]] = {
     "digits_cnn": digits_cnn,
     "lenet": lenet,
     "vgg16": vgg16,
     "vgg16_quarter": vgg16_quarter,
+    "vgg19": vgg19,
 }
 
 
