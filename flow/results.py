@@ -14,10 +14,11 @@ FOLDER = "paths"
 SCORES, PATH, HARDWARE = f"{FOLDER}/scores.npz", f"{FOLDER}/path.npz", f"{FOLDER}/hardware.npz"
 CUT, COMPARISON, GEOMETRY = f"{FOLDER}/cut.json", f"{FOLDER}/comparison.npz", f"{FOLDER}/geometry.npz"
 PATTERNS, WORTH, DRAWINGS = f"{FOLDER}/patterns.npz", f"{FOLDER}/predictors.json", f"{FOLDER}/figures"
-TABLES = f"{FOLDER}/tables.md"
+TABLES, NETWORKS = f"{FOLDER}/tables.md", f"{FOLDER}/networks"
 RESULTS = {
     SCORES: "scores of every filter for every class",
     PATH: "the critical path of each class",
+    NETWORKS: "the networks that are left of single classes",
     CUT: "one class against the rest, by share of filters kept",
     COMPARISON: "overlaps, ranks, distributions, principal components",
     GEOMETRY: "dissimilarities of images, filters in order of zeros",

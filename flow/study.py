@@ -38,6 +38,7 @@ from flow.results import (
     FOLDER,
     GEOMETRY,
     HARDWARE,
+    NETWORKS,
     PATH,
     PATTERNS,
     RESULTS,
@@ -55,8 +56,8 @@ from flow.tables import tables
 from quant.layers import INPUT, QuantNetwork
 from sw.paths import compare, cut, geometry, hardware, lazy, maximise, scores
 from sw.paths import path as paths
-from sw.paths.scores import Images, ScoreConfig, Scores, in_precision
-from sw.paths.stream import Collector, Precision, collect
+from sw.paths.scores import Images, Precision, ScoreConfig, Scores, in_precision
+from sw.paths.stream import Collector, collect
 from sw.paths.strengths import strengths
 from sw.paths.watch import frozen, observed_layers, split
 
@@ -271,8 +272,12 @@ def cut_networks(study: Study, aside: Path) -> None:
         megabytes=cut.size(network, frame).megabytes,
         points=found,
     )
-    (aside / FOLDER).mkdir()
+    (aside / NETWORKS).mkdir(parents=True)
     (aside / CUT).write_text(result.model_dump_json(indent=1) + "\n")
+    critical = paths.from_scores(study.scores[section.scores[0]], section.ratio, layers)
+    for cls in range(critical.classes):
+        small = cut.distilled(network, critical, cls, frame)
+        cut.save(aside / NETWORKS / f"{cls}.npz", small, critical, cls, network)
 
 
 def compare_paths(study: Study, aside: Path) -> None:
@@ -450,7 +455,7 @@ _NETWORK = ("seed", "data", "model", "prune", "paths")
 _WEIGHTS = (FLOAT, PRUNED, QUANTISED)
 INPUTS = {
     "score": Inputs(_CODE, _NETWORK, _WEIGHTS, (SCORES,)),
-    "cut": Inputs(_CODE, _NETWORK, (*_WEIGHTS, SCORES), (CUT,)),
+    "cut": Inputs(_CODE, _NETWORK, (*_WEIGHTS, SCORES), (CUT, NETWORKS)),
     "compare": Inputs(_CODE, _NETWORK, (*_WEIGHTS, SCORES), (COMPARISON,)),
     "geometry": Inputs(_CODE, _NETWORK, (*_WEIGHTS, COMPARISON), (GEOMETRY,)),
     "maximise": Inputs(_CODE, _NETWORK, (*_WEIGHTS, SCORES), (PATTERNS,)),

@@ -141,6 +141,25 @@ def test_a_distilled_network_is_smaller_and_says_so() -> None:
         cut.distilled(net, critical, 4, (2, 6, 6))
 
 
+def test_a_distilled_network_is_kept_in_a_file(tmp_path: Path) -> None:
+    net, images = small_net(), small_images()
+    critical = path.from_scores(scores.activation(net, images, SMALL), 0.4, ["conv2", "dense1"])
+    small = cut.distilled(net, critical, 3, (2, 6, 6))
+    cut.save(tmp_path / "3.npz", small, critical, 3, net)
+    read = cut.load(tmp_path / "3.npz", net)
+    x = torch.tensor(images.x)
+    assert torch.equal(read(x), small(x))
+    assert str(read) == str(small)
+    assert cut.size(read, (2, 6, 6)) == cut.size(small, (2, 6, 6))
+    with torch.no_grad():
+        net.dense2.bias[0] += 1
+    with pytest.raises(ValueError, match=r"3\.npz' was cut from the model"):
+        cut.load(tmp_path / "3.npz", net)
+    path.save(tmp_path / "path.npz", critical, net)
+    with pytest.raises(ValueError, match=r"path\.npz' is not a file of a class's network: format"):
+        cut.load(tmp_path / "path.npz", net)
+
+
 def test_paths_of_other_networks_are_refused() -> None:
     net, images = small_net(), small_images()
     alien = CriticalPath("x", 0.5, ("conv9",), (np.ones((4, 8), np.bool_),))
@@ -166,12 +185,33 @@ def test_compensation_gives_back_what_the_kept_filters_can_express() -> None:
     def error(networks: cut.Cut) -> float:
         return float(np.abs(cut.responses(networks, images).logits - whole).max() / np.abs(whole).max())
 
-    fitted = cut.cut(net, half, (2, 6, 6), fit=small_images(2, number=400))
-    assert cut.size(fitted.networks[0], (6, 6, 6)) == cut.size(cut.cut(net, half, (2, 6, 6)).networks[0], (6, 6, 6))
+    fit = cut.fitting(net, half.layers, small_images(2, number=400))
+    fitted = cut.cut(net, half, (2, 6, 6), fit=fit)
+    assert cut.size(fitted.networks[0], (8, 3, 3)) == cut.size(cut.cut(net, half, (2, 6, 6)).networks[0], (8, 3, 3))
     assert error(fitted) < 0.1
     assert error(cut.cut(net, half, (2, 6, 6), biases=True)) > 0.2
-    with pytest.raises(ValueError, match=r"cannot fit the weights of Functional"):
-        cut.cut(Functional(net), CriticalPath("x", 0.5, half.layers, half.masks), (2, 6, 6), fit=images)
+    for attempt in (
+        lambda: cut.fitting(Functional(net), half.layers, images),
+        lambda: cut.cut(Functional(net), half, (2, 6, 6), fit=fit),
+    ):
+        with pytest.raises(ValueError, match=r"cannot fit the weights of Functional"):
+            attempt()
+
+
+def test_what_all_classes_share_runs_once() -> None:
+    net, images = small_net(), small_images()
+    critical = path.from_scores(scores.activation(net, images, SMALL), 0.4, ["conv2", "dense1"])
+    found = cut.cut(net, critical, (2, 6, 6))
+    head, tail = cut.shared(net, critical.layers)
+    x = torch.tensor(images.x).double()
+    assert torch.equal(found.head(x), head(x))
+    assert torch.equal(tail(head(x)), net(x))
+    assert [name for name, _ in found.networks[0].named_children()][:2] == ["picked", "flatten"]
+    assert list(weighted(found.networks[0])) == ["dense1", "dense2"]
+    own = cut.responses(found, images, own=True)
+    for cls, logits in enumerate(cut.responses(found, images).logits):
+        assert np.allclose(own.logits[cls][images.y == cls], logits[images.y == cls])
+        assert np.isnan(own.logits[cls][images.y != cls]).all()
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
@@ -211,6 +251,25 @@ def test_calibration_accepts_the_share_that_was_asked_for() -> None:
             cut.calibrated(found, Statistic.LOGIT, share)
 
 
+def test_balanced_thresholds_give_up_what_is_hard_to_tell() -> None:
+    labels = np.repeat([0, 1], 10)
+    logits = np.zeros((2, 20, 2))
+    logits[0, :10, 0], logits[0, 10:, 0] = np.arange(10) + 10, np.arange(10)  # class 0 is apart from the others
+    logits[1, 10:, 1], logits[1, :10, 1] = np.arange(10), np.array([0.5] * 5 + [-1] * 5)  # half are above 0 of class 1
+    found = Responses(logits, labels)
+    rule = cut.balanced(found, found, Statistic.LOGIT, 0.95)
+    assert rule.thresholds.tolist() == [10, 1]
+    result = cut.one_vs_all(found, rule)
+    assert result.tp.tolist() == [1, 0.9]
+    assert result.fp.tolist() == [0, 0]
+    each = cut.one_vs_all(found, cut.calibrated(found, Statistic.LOGIT, 0.95))
+    assert each.tp.tolist() == [1, 1]
+    assert each.fp.tolist() == [0, 0.5]
+    assert cut.one_vs_all(found, cut.balanced(found, found, Statistic.LOGIT, 1)).tp.tolist() == [1, 1]
+    with pytest.raises(ValueError, match="share of true positives"):
+        cut.balanced(found, found, Statistic.LOGIT, 0)
+
+
 def test_the_selected_statistic_has_the_fewest_false_positives() -> None:
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 1], 50)
@@ -222,6 +281,8 @@ def test_the_selected_statistic_has_the_fewest_false_positives() -> None:
     fp = {kind: cut.one_vs_all(found, cut.calibrated(found, kind, 0.9)).fp.mean() for kind in Statistic}
     assert fp[rule.kind] == min(fp.values())
     assert rule.kind is not Statistic.LOGIT
+    own = np.where((labels == np.arange(2)[:, None])[:, :, None], logits, np.nan)
+    assert cut.selected(Responses(own, labels), 0.9, found).kind is rule.kind
 
 
 def test_a_curve_has_a_point_for_each_path() -> None:
@@ -321,6 +382,22 @@ def test_admm_holds_its_bounds_and_learns() -> None:
     assert admm.accuracy(found.after, x, y == 1) > 0.85
     again = admm.distil(net, x, y, 1, config)
     assert all(torch.equal(a, b) for a, b in zip(found.after.parameters(), again.after.parameters(), strict=True))
+
+
+def test_admm_leaves_other_layers_alone() -> None:
+    net = small_net().float()
+    images = small_images(number=60, classes=2)
+    x, positive = torch.tensor(images.x), torch.tensor(images.y == 1)
+    two = admm.two_way(net, 1)
+    config = admm.AdmmConfig(weights=0.5, filters=0.4, epochs=1, head_epochs=1, layers=("dense1",))
+    masks = admm.compress(two, x, positive.float() * 0.9, config)
+    assert list(masks) == ["dense1"]
+    assert torch.equal(two.conv2.weight, net.conv2.weight)
+    assert torch.equal(two.norm2.bias, net.norm2.bias)
+    assert int((two.dense1.weight != 0).flatten(1).any(dim=1).sum()) == 6
+    assert int((two.dense1.weight != 0).sum()) == 360
+    with pytest.raises(ValueError, match=r"'dense2',\).*accepted: some of conv1, conv2, dense1"):
+        admm.compress(two, x, positive, admm.AdmmConfig(0.5, 0.5, layers=("dense2",)))
 
 
 def test_sparsity_counts_what_makes_no_difference() -> None:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sw.paths.watch import frozen
-from sw.pruning.forms import Form, closed, forms, weighted
+from sw.paths.watch import frozen, split
+from sw.pruning.forms import closed, forms, weighted
 from sw.pruning.masks import Masks, apply, held, strongest
 from sw.train import batches, deterministic
 
@@ -34,7 +34,8 @@ class AdmmConfig:
     """`weights` and `filters` are the shares of each layer that are removed in the end, in `rounds` of rising shares.
 
     A round is `epochs` of training with ADMM, with the multipliers updated after each, and `head_epochs` of the head
-    alone. `penalty` is rho, `rate` the learning rate of Adam for the layers, `head_rate` that of the head.
+    alone. Only `layers` are trained and pruned, all by default; what lies before the first of them runs once.
+    `penalty` is rho, `rate` the learning rate of Adam for the layers, `head_rate` that of the head.
     """
 
     weights: float
@@ -47,6 +48,7 @@ class AdmmConfig:
     head_rate: float = 1e-3
     batch: int = 64
     seed: int = 1
+    layers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.weights < 1 or not 0 <= self.filters < 1:
@@ -80,10 +82,11 @@ def two_way(model: nn.Sequential, cls: int) -> nn.Sequential:
 def fit_head(model: nn.Sequential, x: Tensor, positive: Tensor, config: AdmmConfig) -> None:
     """Train the last layer in place, on frames `x` (n, c, h, w) that are of the class where `positive` (n,) is True.
 
-    The other layers are frozen, and run once.
+    Or as far as it is near 1: a float `positive` is the probability that a frame is of the class, such as the one that
+    the whole network gives. The other layers are frozen, and run once.
     """
     with deterministic(config.seed):
-        body, head, target = model.eval()[:-1], model[-1], positive.long()
+        body, head, target = model.eval()[:-1], model[-1], _shares(positive, x)
         with torch.no_grad():
             features = torch.cat([body(some) for some in batches(x, 256)])
         optimiser = torch.optim.Adam(head.parameters(), config.head_rate)
@@ -93,6 +96,12 @@ def fit_head(model: nn.Sequential, x: Tensor, positive: Tensor, config: AdmmConf
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
+
+
+def _shares(positive: Tensor, x: Tensor) -> Tensor:
+    """Probabilities (n, 2) of the rest and the class, in the type of `x`."""
+    share = positive.to(x.dtype)
+    return torch.stack([1 - share, share], dim=1)
 
 
 # -- ADMM --------------------------------------------------------------------------------------------------------------
@@ -116,23 +125,32 @@ def _bounds(weight: Tensor, config: AdmmConfig, part: float) -> tuple[int, int]:
 def compress(model: nn.Sequential, x: Tensor, positive: Tensor, config: AdmmConfig) -> Masks:
     """Prune `model`, which has two outputs, in place; returns the masks of its layers but the last.
 
+    `x` and `positive` as in `fit_head`.
+
     In a round, W minimises cross entropy + rho/2 |W - Z + U|**2 by Adam; after each epoch Z is W + U within its bounds
     (`projected`), and U grows by W - Z (Zhang et al. 2018, eq. 5 to 8). Weights that a round removed stay zero.
     """
-    layers = dict(list(weighted(model).items())[:-1])
-    shapes = _shapes(model, x)
+    names = list(weighted(model))[:-1]
+    layers = {name: layer for name, layer in weighted(model).items() if name in (config.layers or names)}
+    if not layers or list(weighted(model))[-1] in layers or len(layers) != len(config.layers or names):
+        raise ValueError(f"layers {config.layers}; accepted: some of {', '.join(names)}")
+    head, tail = split(model, list(layers))
+    assert isinstance(tail, nn.Sequential)
+    with frozen(model), torch.no_grad():
+        x = torch.cat([head(some) for some in batches(x, 256)])
+    trained = [*layers.values(), *(m for m in tail if isinstance(m, nn.BatchNorm2d)), tail[-1]]
     masks = {name: torch.ones_like(layer.weight, dtype=torch.bool) for name, layer in layers.items()}
-    target = positive.long()
+    target = _shares(positive, x)
     for number in range(1, config.rounds + 1):
         bounds = {name: _bounds(layer.weight, config, number / config.rounds) for name, layer in layers.items()}
-        with held(model, _in_form(masks, shapes)), deterministic(config.seed + number):
+        with held(tail, _in_form(masks, tail)), deterministic(config.seed + number):
             near = {name: _nearest(layer.weight.detach(), bounds[name]) for name, layer in layers.items()}
             dual = {name: torch.zeros_like(layer.weight) for name, layer in layers.items()}
-            optimiser = torch.optim.Adam(model.parameters(), config.rate)
-            model.eval()  # normalisation keeps its statistics
+            optimiser = torch.optim.Adam([p for module in trained for p in module.parameters()], config.rate)
+            tail.eval()  # normalisation keeps its statistics
             for _ in range(config.epochs):
                 for some in batches(torch.randperm(len(x)), config.batch):
-                    loss = functional.cross_entropy(model(x[some]), target[some])
+                    loss = functional.cross_entropy(tail(x[some]), target[some])
                     for name, layer in layers.items():
                         distance = ((layer.weight - near[name] + dual[name]) ** 2).sum()
                         loss = loss + config.penalty / 2 * distance
@@ -144,22 +162,24 @@ def compress(model: nn.Sequential, x: Tensor, positive: Tensor, config: AdmmConf
                     near[name] = _nearest(moved, bounds[name])
                     dual[name] = moved - near[name]
         masks = {name: projected(layer.weight.detach(), *bounds[name]) for name, layer in layers.items()}
-        apply(model, _in_form(masks, shapes))
-        fit_head(model, x, positive, config)
-    return _in_form(masks, shapes)
+        apply(tail, _in_form(masks, tail))
+        fit_head(tail, x, positive, config)
+    return _in_form(masks, tail)
 
 
 def _nearest(weight: Tensor, bounds: tuple[int, int]) -> Tensor:
     return weight * projected(weight, *bounds)
 
 
-def _shapes(model: nn.Sequential, x: Tensor) -> dict[str, Form]:
-    _, channels, height, width = x.shape
-    return forms(model, (channels, height, width))
-
-
-def _in_form(masks: Mapping[str, Tensor], shapes: Mapping[str, Form]) -> Masks:
-    return {name: mask.reshape(shapes[name].shape) for name, mask in masks.items()}
+def _in_form(masks: Mapping[str, Tensor], model: nn.Sequential) -> Masks:
+    """Masks as (filters, channels, kh, kw); a dense layer has a channel for each filter of the layer before it."""
+    found, channels = {}, 0
+    for name, layer in weighted(model).items():
+        if name in masks:
+            shape = (len(layer.weight), channels or layer.weight.shape[1], -1, 1)
+            found[name] = masks[name] if masks[name].ndim == 4 else masks[name].reshape(shape)
+        channels = len(layer.weight)
+    return found
 
 
 # -- the whole of it ---------------------------------------------------------------------------------------------------

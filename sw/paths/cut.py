@@ -8,25 +8,31 @@ is asked of its logits matters: see `Statistic`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+import io
+import json
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sw.paths.path import CriticalPath
-from sw.paths.scores import Batches, in_precision, placed
-from sw.paths.watch import frozen, in_turn, kept, known, split, watched
+from sw.paths.path import CriticalPath, fingerprint
+from sw.paths.scores import Batches, Precision, in_precision, placed
+from sw.paths.watch import LAYERS, frozen, in_turn, kept, known, split, watched
 from sw.pruning.forms import forms, weighted
 from sw.pruning.masks import shrink
 from sw.pruning.scores import unfolded
-from sw.train import batches
+from sw.train import batches, write_atomically
 
 FloatArray = NDArray[np.float64]
+
+FORMAT = "penstock class network 1"
 
 
 # -- the smaller network -----------------------------------------------------------------------------------------------
@@ -57,6 +63,50 @@ def distilled(
     head = list(weighted(small).values())[-1]
     if head.bias is not None and not biases:
         nn.init.zeros_(head.bias)
+    return small
+
+
+def save(file: Path, network: nn.Sequential, path: CriticalPath, cls: int, model: nn.Module) -> None:
+    """Write the `distilled` network of class `cls`: an npz file of its state, with a JSON header.
+
+    The header has the score, the ratio, the class and the fingerprint of `model`, from which `load` builds it again.
+    """
+    header = {
+        "format": FORMAT,
+        "score": path.score,
+        "ratio": path.ratio,
+        "class": cls,
+        "model": fingerprint(model),
+    }
+    arrays = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
+    write_atomically(file, buffer.getvalue())
+
+
+def load(file: Path, model: nn.Sequential) -> nn.Sequential:
+    """The network that `save` wrote, which was cut from `model`; ValueError names the file if it holds another."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: torch.tensor(archive[name]) for name in archive.files if name != "header"}
+            header = json.loads(str(archive["header"]))
+        if header["format"] != FORMAT:
+            raise ValueError(f"format '{header['format']}'; accepted: '{FORMAT}'")
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"'{file}' is not a file of a class's network: {error}") from error
+    if header["model"] != (expected := fingerprint(model)):
+        raise ValueError(f"'{file}' was cut from the model {header['model'][:16]}; this one is {expected[:16]}")
+    small = copy.deepcopy(model).cpu().float().eval()
+    for name, module in small.named_modules():
+        own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.rpartition(".")[0] == name}
+        for key, value in own.items():
+            setattr(module, key, nn.Parameter(value) if key in dict(module.named_parameters(recurse=False)) else value)
+        if isinstance(module, nn.Conv2d):
+            module.out_channels, module.in_channels = module.weight.shape[:2]
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = module.weight.shape
+        elif isinstance(module, nn.BatchNorm2d):
+            module.num_features = len(module.weight)
     return small
 
 
@@ -97,19 +147,55 @@ class Cut:
     networks: tuple[nn.Module, ...]
 
 
+class Picked(nn.Module):
+    """Only the channels (k,) `index` of maps (n, channels, ...)."""
+
+    index: Tensor
+
+    def __init__(self, index: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("index", index)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The channels of `x`."""
+        return x[:, self.index]
+
+
+def shared(model: nn.Sequential, layers: Sequence[str]) -> tuple[nn.Sequential, nn.Sequential]:
+    """(head, tail), with ``model(x) = tail(head(x))`` and the first of `layers` the last one in the head.
+
+    A path changes what follows that layer, and which of its filters are read, but not what they give: the head serves
+    every path of these layers. Normalisation, ReLU and pooling behind the layer are in it too.
+    """
+    before, after = split(model, layers)
+    assert isinstance(before, nn.Sequential)
+    assert isinstance(after, nn.Sequential)
+    children = list(after.named_children())
+    end = _behind_first(after)
+    first = nn.Sequential(*before.children(), *after[:end].children())
+    return first, nn.Sequential(OrderedDict[str, nn.Module](children[end:]))
+
+
+def _behind_first(tail: nn.Sequential) -> int:
+    """How many of the modules belong to the first layer."""
+    number = 1
+    while number < len(tail) and not isinstance(tail[number], (*LAYERS, nn.Flatten)):
+        number += 1
+    return number
+
+
 def cut(
     model: nn.Module,
     path: CriticalPath,
     frame: tuple[int, int, int],
     biases: bool = False,
-    fit: Batches | None = None,
+    fit: Fitting | None = None,
 ) -> Cut:
     """`model` cut to the path of each class, for frames of shape `frame`; logit biases are zero unless `biases`.
 
-    Of an `nn.Sequential` the networks are physically smaller copies of what follows the first layer on the path; of
-    other modules they are the module with the activations of the other filters set to zero. With `fit`, labelled
-    frames that are not those to be judged, the remaining weights are fitted (`compensated`); this needs an
-    `nn.Sequential`, and ValueError says so.
+    Of an `nn.Sequential` the networks are physically smaller copies of what follows the first layer on the path, and
+    the head is `shared`; of other modules they are the module with the activations of the other filters set to zero.
+    With `fit` the remaining weights are fitted (`compensated`); this needs an `nn.Sequential`, and ValueError says so.
     """
     head, tail = split(model, path.layers)
     with frozen(model), torch.no_grad():
@@ -119,39 +205,74 @@ def cut(
         if fit is not None:
             raise ValueError(f"cannot fit the weights of {type(model).__name__}; accepted: nn.Sequential, on maps")
         return Cut(head, tuple(_Masked(tail, path, cls, biases) for cls in range(path.classes)))
-    small = [distilled(tail, path, cls, (shape[0], shape[1], shape[2]), biases) for cls in range(path.classes)]
+    end, networks = _behind_first(tail), []
+    first, _ = next(tail.named_children())
+    for cls in range(path.classes):
+        small = distilled(tail, path, cls, (shape[0], shape[1], shape[2]), biases)
+        picked = Picked(torch.tensor(path.of(first)[cls]).nonzero().flatten())
+        rest = OrderedDict[str, nn.Module](list(small.named_children())[end:])
+        networks.append(nn.Sequential(OrderedDict[str, nn.Module](picked=picked) | rest))
     if fit is not None:
-        with frozen(model), torch.no_grad():
-            pieces = [(head(placed(model, x)).cpu().float(), y.cpu()) for x, y in fit]
-        compensated(tail, small, path, torch.cat([x for x, _ in pieces]), torch.cat([y for _, y in pieces]))
-    return Cut(head, tuple(network.to(start.device, start.dtype) for network in small))
+        compensated(networks, path, fit)
+    common = nn.Sequential(head, tail[:end])
+    return Cut(common, tuple(network.to(start.device, start.dtype) for network in networks))
 
 
 DAMPING = 1e-2  # of the mean of a moment's diagonal
 
 
-def compensated(model: nn.Sequential, small: Sequence[nn.Sequential], path: CriticalPath, x: Tensor, y: Tensor) -> None:
-    """Fit, in place, the weights of the class networks `small` of `model` to what `model` gives, by least squares.
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """What weights are fitted to: `x` of labels `y` (n,), the output of a network's `shared` head for some frames.
+
+    `targets[name]` (n, filters, ...) is what layer `name` of the rest of the network gives for them, before
+    normalisation. Frames should be others than those that the fitted networks are judged by.
+    """
+
+    x: Tensor
+    y: Tensor
+    targets: Mapping[str, Tensor]
+    precision: Precision
+
+
+def fitting(model: nn.Module, layers: Sequence[str], data: Batches, precision: Precision = "float32") -> Fitting:
+    """The labelled frames `data` for `cut` by any path of `layers`; ValueError for what is no `nn.Sequential`."""
+    if not isinstance(model, nn.Sequential):
+        raise ValueError(f"cannot fit the weights of {type(model).__name__}; accepted: nn.Sequential, on maps")
+    head, tail = shared(copy.deepcopy(model).cpu().float(), layers)
+    targets = {}
+    with frozen(head), frozen(tail), torch.no_grad():
+        pieces = [(_run(head, x.cpu().float(), precision), y.cpu()) for x, y in data]
+        start, y = torch.cat([x for x, _ in pieces]), torch.cat([y for _, y in pieces])
+        x = start
+        for name, layer in tail.named_children():
+            x = _run(layer, x, precision)
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                targets[name] = x
+    return Fitting(start, y, targets, precision)
+
+
+def compensated(networks: Sequence[nn.Sequential], path: CriticalPath, fit: Fitting) -> None:
+    """Fit, in place, the weights of the `networks` of a `Cut` to what the whole network gives, by least squares.
 
     Layer after layer, a class network's weights become those that, on its own inputs to the layer, come closest to what
-    `model` computes for the same filters before normalisation (He, Zhang, Sun, "Channel pruning for accelerating very
-    deep neural networks" (2017), eq. 3, with the inputs as they now are). Frames `x` (n, c, h, w) of the class count
-    together as much as all others; `y` (n,). No gradient is followed and no size changes. Layers before the second
-    one on the path keep their weights.
+    the whole network computes for the same filters before normalisation (He, Zhang, Sun, "Channel pruning for
+    accelerating very deep neural networks" (2017), eq. 3, with the inputs as they now are). Frames of the class count
+    together as much as all others. No gradient is followed and no size changes.
     """
-    wanted = _targets(copy.deepcopy(model).cpu().float(), x)
-    for cls, network in enumerate(small):
-        own = y == cls
+    for cls, network in enumerate(networks):
+        own = fit.y == cls
         weights = torch.where(own, 0.5 / own.sum(), 0.5 / (~own).sum())
         children = list(network.named_children())
-        values, changed = x, False
+        values = fit.x
         with torch.no_grad():
             for (name, layer), (_, follower) in zip(children, [*children[1:], ("", None)], strict=True):
-                if changed and isinstance(layer, nn.Conv2d | nn.Linear):
-                    target = wanted[name][:, torch.tensor(path.of(name)[cls])] if name in path.layers else wanted[name]
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    target = fit.targets[name]
+                    if name in path.layers:
+                        target = target[:, torch.tensor(path.of(name)[cls])]
                     _fit(network, name, values, target, weights, follower)
-                changed = changed or name in path.layers
-                values = torch.cat([layer(some) for some in batches(values, 256)])
+                values = _run(layer, values, fit.precision)
 
 
 def _fit(
@@ -181,30 +302,28 @@ def _fit(
         follower.running_mean.sub_(solution[:, -1])
 
 
-def _targets(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
-    """What each layer with weights puts out for `x`."""
-    found = {}
-    with frozen(model), torch.no_grad():
-        for name, layer in model.named_children():
-            x = torch.cat([layer(some) for some in batches(x, 256)])
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                found[name] = x
-    return found
+def _run(layer: nn.Module, x: Tensor, precision: Precision) -> Tensor:
+    """What `layer` makes of `x`, some frames at a time, float32."""
+    with in_precision(precision, x):
+        return torch.cat([layer(some).float() for some in batches(x, 250)])
 
 
-def responses(networks: Cut, data: Batches, precision: Literal["float32", "bfloat16"] = "float32") -> Responses:
-    """The logits of all frames of `data` in the network of every class."""
+def responses(networks: Cut, data: Batches, precision: Precision = "float32", own: bool = False) -> Responses:
+    """The logits of all frames of `data` in the network of every class; with `own`, NaN for frames of other classes."""
     logits: list[list[Tensor]] = [[] for _ in networks.networks]
     labels = []
     model = nn.ModuleList([networks.head, *networks.networks])
     with frozen(model), torch.no_grad():
         for x, y in data:
-            x = placed(model, x)
+            x, y = placed(model, x), y.cpu()
             with in_precision(precision, x):
                 middle = networks.head(x)
-                for found, network in zip(logits, networks.networks, strict=True):
-                    found.append(network(middle).double().cpu())
-            labels.append(y.cpu())
+                for cls, (found, network) in enumerate(zip(logits, networks.networks, strict=True)):
+                    asked = y == cls if own else torch.ones_like(y, dtype=torch.bool)
+                    answers = network(middle[asked.to(middle.device)]).double().cpu()
+                    found.append(torch.full((len(y), answers.shape[1]), torch.nan, dtype=torch.float64))
+                    found[-1][asked] = answers
+            labels.append(y)
     return Responses(torch.stack([torch.cat(some) for some in logits]).numpy(), torch.cat(labels).numpy())
 
 
@@ -286,10 +405,49 @@ def calibrated(found: Responses, kind: Statistic, tp: float) -> Rule:
     return Rule(kind, np.array(thresholds))
 
 
-def selected(found: Responses, tp: float) -> Rule:
-    """Of the rules that `calibrated` gives for each `Statistic`, the one of fewest false positives in `found`."""
+def balanced(found: Responses, others: Responses, kind: Statistic, tp: float) -> Rule:
+    """Thresholds at which at least the share `tp` of the frames in `found` is accepted, mean over classes.
+
+    Of such thresholds those that accept fewest of `others`, mean over classes too: a class whose frames are hard to
+    tell gives up more of them than one whose frames are easy. Every class takes the threshold, one of its own frames'
+    values, of highest ``TP - price * FP`` at the highest price that the share allows, found by bisection. ValueError as
+    for `calibrated`.
+    """
+    if not 0 < tp <= 1:
+        raise ValueError(f"share of true positives {tp}; accepted: above 0, up to 1")
+    values, own_shares, other_shares = [], [], []
+    for cls, (logits, against) in enumerate(zip(found.logits, others.logits, strict=True)):
+        own = np.sort(statistic(logits[found.labels == cls], cls, kind))[::-1]
+        if not len(own):
+            raise ValueError(f"no frame of class {cls} to calibrate with; accepted: one or more of each")
+        foreign = np.sort(statistic(against[others.labels != cls], cls, kind))
+        values.append(own)
+        own_shares.append(np.arange(1, len(own) + 1) / len(own))
+        other_shares.append(1 - np.searchsorted(foreign, own) / max(1, len(foreign)))
+
+    def at(price: float) -> list[int]:
+        return [
+            len(own) - 1 - int(np.argmax((own - price * other)[::-1]))
+            for own, other in zip(own_shares, other_shares, strict=True)
+        ]
+
+    def share(chosen: list[int]) -> float:
+        return float(np.mean([own[index] for own, index in zip(own_shares, chosen, strict=True)]))
+
+    low, high = 0.0, 1e6  # at price 0 everything is accepted
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if share(at(middle)) >= tp - 1e-9 else (low, middle)
+    return Rule(kind, np.array([own[index] for own, index in zip(values, at(low), strict=True)]))
+
+
+def selected(found: Responses, tp: float, others: Responses | None = None) -> Rule:
+    """Of the rules that `calibrated` gives for each `Statistic`, the one of fewest false positives in `others`.
+
+    `others` is `found` by default; where its logits are of each class's `own` frames alone, it has to be given.
+    """
     rules = [calibrated(found, kind, tp) for kind in Statistic]
-    return min(rules, key=lambda rule: float(one_vs_all(found, rule).fp.mean()))
+    return min(rules, key=lambda rule: float(one_vs_all(others or found, rule).fp.mean()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,7 +500,7 @@ def curve(
     data: Batches,
     calibration: Batches,
     tp: float,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
 ) -> Iterator[Point]:
     """One-vs-all for each of `paths`, on `data`; the rule is `selected` for `tp` on the frames of `calibration`.
 

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sw.paths.stream import Precision, collect
+from sw.paths.scores import Precision
+from sw.paths.stream import collect
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

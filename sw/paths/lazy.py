@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from sw import predictors
 from sw.paths.hardware import Calibration, derive, judged, wanted
 from sw.paths.path import CriticalPath
-from sw.paths.scores import in_precision, placed
-from sw.paths.stream import Precision
+from sw.paths.scores import Precision, in_precision, placed
 from sw.paths.strengths import of_channels
 from sw.paths.watch import LAYERS, frozen, known, observed_layers
 from sw.predictors import top

@@ -27,6 +27,8 @@ from sw.paths.watch import NORMS, activations, frozen, in_turn, kept, known, onc
 from sw.paths.watch import observed_layers as observed_layers
 from sw.train import batches as pieces
 
+Precision = Literal["float32", "bfloat16"]
+"""What convolutions and products are computed in."""
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Frames (n, c, h, w) with their classes (n,), a piece at a time: an `Images`, a torch DataLoader, a generator."""
 
@@ -59,7 +61,7 @@ class ScoreConfig:
 
     classes: int
     layers: tuple[str, ...] | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -288,7 +290,7 @@ def placed(model: nn.Module, values: Tensor) -> Tensor:
     return values.to(parameter.device, parameter.dtype if values.is_floating_point() else values.dtype)
 
 
-def in_precision(precision: Literal["float32", "bfloat16"], x: Tensor) -> AbstractContextManager[object]:
+def in_precision(precision: Precision, x: Tensor) -> AbstractContextManager[object]:
     """Inside, convolutions and products run in bfloat16 if `precision` says so."""
     return torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16")
 

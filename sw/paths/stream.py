@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sw.paths.scores import Batches, in_precision, placed
+from sw.paths.scores import Batches, Precision, in_precision, placed
 from sw.paths.watch import frozen, known, once, watched
-
-Precision = Literal["float32", "bfloat16"]
 
 
 class Collector(Protocol):
