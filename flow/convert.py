@@ -86,6 +86,8 @@ def convert(
             "GapWords": engine.gap_words,
             "JoinWords": engine.join_words,
             "Timeout": engine.timeout,
+            "CrcBits": engine.crc_bits,
+            "CrcBlock": engine.crc_block,
         },
         "LayerName": {
             name: _options(layers.get(name, LayerSection()), predictor_file, recipe.prune is not None, recipe.mode)

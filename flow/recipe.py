@@ -145,6 +145,8 @@ class EngineSection(Section):
     gap_words: Annotated[int, Field(ge=0, le=64)] = 1
     join_words: Annotated[int, Field(ge=0, le=1024)] = 64
     timeout: Annotated[int, Field(ge=0, lt=1 << 32)] = 65536
+    crc_bits: Literal[0, 8, 16, 32] = 0
+    crc_block: Annotated[int, Field(ge=1, le=65536)] = 256
 
 
 class LayerSection(Section):

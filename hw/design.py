@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.crc import POLYNOMIALS
 from hw.keywords import SYSTEMVERILOG
 
 IntArray = NDArray[np.int64]
@@ -630,7 +631,9 @@ class Engine:
     channels between present ones are fetched along with them, where a burst of its own would cost more. `join_words`:
     while so many words are on their way, records that lie side by side share bursts; 0: never. `timeout`: cycles for
     which the memory may be silent while weights are waited for, after which the frame goes on without it and is marked
-    bad; what register TIMEOUT holds after reset; 0: for ever.
+    bad; what register TIMEOUT holds after reset; 0: for ever. `crc_bits`: width of the checksums of weights in the
+    image, 0 for none. With checksums, weights are fetched in blocks of whole channels that have at least `crc_block`
+    bytes, or whole records, each block with a checksum of its own.
     """
 
     lanes: Lanes
@@ -641,6 +644,8 @@ class Engine:
     gap_words: int = 1
     join_words: int = 64
     timeout: int = 65536
+    crc_bits: int = 0
+    crc_block: int = 256
 
     def __post_init__(self) -> None:
         for name, value, accepted in (
@@ -651,9 +656,13 @@ class Engine:
             ("gap_words", self.gap_words, range(65)),
             ("join_words", self.join_words, range(1025)),
             ("timeout", self.timeout, range(1 << 32)),
+            ("crc_bits", self.crc_bits, (0, *POLYNOMIALS)),
+            ("crc_block", self.crc_block, range(1, 65537)),
         ):
             if value not in accepted:
-                listed = f"0 to {accepted[-1]}" if isinstance(accepted, range) else ", ".join(map(str, accepted))
+                listed = (
+                    f"{accepted[0]} to {accepted[-1]}" if isinstance(accepted, range) else ", ".join(map(str, accepted))
+                )
                 raise DesignError(f"engine: {name} is {value}; accepted: {listed}")
 
 

@@ -25,7 +25,8 @@ layer and everything after the first engine layer is on the engine. There, a lay
 are dense; a lazy layer without `Keep` keeps all filters until its register says otherwise.
 
 Of the engine, under ``hls_config["Model"]``: ``EngineFilterLanes``, ``EnginePixelLanes``, ``BusBytes``,
-``PredictorLanes``, ``Outstanding``, ``MaxBurst``, ``GapWords``, ``JoinWords``, ``Timeout``; see `hw.design.Engine`.
+``PredictorLanes``, ``Outstanding``, ``MaxBurst``, ``GapWords``, ``JoinWords``, ``Timeout``,
+``CrcBits``, ``CrcBlock``; see `hw.design.Engine`.
 """
 
 from __future__ import annotations
@@ -191,6 +192,8 @@ MODEL_KNOBS: dict[str, int] = {
     "GapWords": Engine.gap_words,
     "JoinWords": Engine.join_words,
     "Timeout": Engine.timeout,
+    "CrcBits": Engine.crc_bits,
+    "CrcBlock": Engine.crc_block,
 }
 """Name and default."""
 
@@ -259,6 +262,8 @@ def engine_options(model: Mapping[str, object]) -> Engine:
         gap_words=numbers["GapWords"],
         join_words=numbers["JoinWords"],
         timeout=numbers["Timeout"],
+        crc_bits=numbers["CrcBits"],
+        crc_block=numbers["CrcBlock"],
     )
 
 

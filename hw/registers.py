@@ -23,6 +23,10 @@ class Register(IntEnum):
     CYCLES = 0x024
     BYTES = 0x028
     BAD_FRAMES = 0x02C
+    STALL_INPUT = 0x030
+    STALL_MEMORY = 0x034
+    STALL_OUTPUT = 0x038
+    STALL_PREDICT = 0x03C
 
 
 class LayerRegister(IntEnum):
@@ -48,6 +52,8 @@ class Status(IntFlag):
     SHORT_FRAME = 1 << 2
     LONG_FRAME = 1 << 3
     TIMEOUT = 1 << 4
+    WRONG_IMAGE = 1 << 5
+    CHECKSUM = 1 << 6
 
 
 ERRORS = ~Status.BUSY

@@ -443,9 +443,8 @@ class CycleModel:
         )
 
     def _layer(self, layer: Layer, record: RecordLayout, walk: Walk, program: Program) -> _Layer:
-        start, stop = record.channel_offset[:-1], record.channel_offset[1:]
-        first = start // record.bus_bytes
-        listed = stop > start  # a channel without taps is not even listed
+        first, end = record.fetched
+        listed = end > first  # a channel without taps is not even listed
         steps = np.where(layer.kept_taps.any(axis=(1, 2)), walk.steps, 0)
         tables = program.predictors[program.steps.index(layer)]
         return _Layer(
@@ -459,7 +458,7 @@ class CycleModel:
             order=self._table(layer.order),
             place_channel=self._table(record.order),
             place_first=self._table(first),
-            place_end=self._table(np.where(listed, -(-stop // record.bus_bytes), first)),
+            place_end=self._table(np.where(listed, end, first)),
             class_steps=self._table(steps),
             rank=tables.rank if tables else 0,
             hidden_words=-(-tables.rank // program.predict_lanes) if tables else 0,

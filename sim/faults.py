@@ -63,7 +63,15 @@ class RegisterWrite:
     value: int
 
 
-Fault = FrameLength | BusError | Silence | Refusal | FlippedBit | RegisterWrite
+@dataclass(frozen=True)
+class Unread:
+    """Nobody takes a logit of frame `frame` before its first one has been offered for `cycles` cycles."""
+
+    frame: int
+    cycles: int
+
+
+Fault = FrameLength | BusError | Silence | Refusal | FlippedBit | RegisterWrite | Unread
 """Beats and requests on the memory port, frames and cycles are numbered from 0 at the start of the run."""
 
 FOREVER = -1
@@ -86,3 +94,5 @@ def encode(fault: Fault) -> tuple[int, int, int, int]:
             return (4, beat, 1, bit)
         case RegisterWrite(cycle, address, value):
             return (5, cycle, address, value)
+        case Unread(frame, cycles):
+            return (6, frame, cycles, 0)

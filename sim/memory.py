@@ -46,9 +46,10 @@ class MemoryTiming(ctypes.Structure):
 class FixedLatency:
     """A memory that answers after a fixed time: beats may be offered from cycle ``s + latency`` on.
 
-    With `outstanding` > 1 latencies overlap; with 1 each burst pays its own after the one before has ended. Beats are
-    numbered from the reset of the memory on, through all bursts and frames. After each `gap_every` beats the next one
-    is offered `gap_cycles` later than it would be allowed to by the beat before it; 0 means never.
+    With `outstanding` > 1 latencies overlap; with 1 each burst pays its own after the one before has ended. Beats of
+    weights are numbered from the reset of the memory on, through all bursts and frames; those of the image's header,
+    which is read when the accelerator is enabled, do not count, and open no rows of a `Dram`. After each `gap_every`
+    beats the next one is offered `gap_cycles` later than it would be allowed to by the beat before it; 0 means never.
     """
 
     latency: int = 10

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -182,15 +182,33 @@ class RtlLayer:
     cycles: IntArray
 
 
+@dataclass(frozen=True)
+class StallCycles:
+    """Cycles in which nothing was computed, by what was waited for, from the STALL registers.
+
+    `input`: a frame; `memory`: weights; `output`: somebody who takes logits; `predict`: the choice of filters, or the
+    scores that it needs. What neither stalls nor computes fills and empties the pipeline.
+    """
+
+    input: int
+    memory: int
+    output: int
+    predict: int
+
+    def __sub__(self, before: StallCycles) -> StallCycles:
+        """Those since `before`; the registers wrap around."""
+        return StallCycles(*((a - b) % (1 << 32) for a, b in zip(astuple(self), astuple(before), strict=True)))
+
+
 @dataclass(frozen=True, eq=False)
 class RtlRun:
     """Answers to n frames, and how they came about.
 
     `outputs` (n, outputs) logits; `bad` (n,) frames marked by the RTL, from TUSER of the last logit; `layers` of the
-    tail; `bus_bytes` and `bus_bursts` (n,) counted at the memory port, up to the end of each frame's last layer.
-    `first_in`, `last_in` and `last_out` (n,) are the cycles of the handshakes of first and last pixel and of the last
-    logit, counted from the start of the reset.
-    `causes` are those that STATUS told at the end.
+    tail; `bus_bytes` and `bus_bursts` (n,) counted at the memory port, without the image's header, up to the end of
+    each frame's last layer. `first_in`, `last_in` and `last_out` (n,) are the cycles of the handshakes of first and
+    last pixel and of the last logit, counted from the start of the reset.
+    `causes` are those that STATUS told at the end, `stalls` the cycles that the run waited.
     """
 
     outputs: IntArray
@@ -202,6 +220,7 @@ class RtlRun:
     last_in: IntArray
     last_out: IntArray
     causes: Status
+    stalls: StallCycles
 
     def layer(self, name: str) -> RtlLayer:
         """The tail layer called `name`; raises KeyError that lists the names."""
@@ -316,6 +335,8 @@ class VerilatedModel:
             self._select(index, self._control.selections.get(layer.name, layer.selection))
         self._want(self._control.classes)
         self.write_register(Register.CONTROL, ENABLE)
+        while self.read_register(Register.STATUS) & Status.BUSY:  # it reads the image's header
+            pass
 
     def __del__(self) -> None:
         self.close()
@@ -371,7 +392,9 @@ class VerilatedModel:
         fault finds no place in the run.
         """
         arguments, arrays = self._prepare(frames, keep, faults)
+        before = self.stalls()
         self._check(self._lib.pen_run(*arguments))
+        stalls = self.stalls() - before
         causes = Status(self.read_register(Register.STATUS)) & ERRORS
         if causes:
             self.write_register(Register.STATUS, causes)
@@ -385,6 +408,7 @@ class VerilatedModel:
             last_in=arrays["last_in"],
             last_out=arrays["last_out"],
             causes=causes,
+            stalls=stalls,
         )
 
     def trace(self, frames: IntArray, keep: Changes = None) -> tuple[RtlRun, dict[str, IntArray]]:
@@ -402,6 +426,11 @@ class VerilatedModel:
         arguments, _ = self._prepare(frames, None, faults)
         self._check(self._lib.pen_interrupt(*arguments, cycles, memory_forgets))
         self._set_up()
+
+    def stalls(self) -> StallCycles:
+        """The STALL registers, which count from the moment in which the accelerator was enabled."""
+        registers = (Register.STALL_INPUT, Register.STALL_MEMORY, Register.STALL_OUTPUT, Register.STALL_PREDICT)
+        return StallCycles(*(self.read_register(register) for register in registers))
 
     def poke(self, offset: int, data: bytes) -> None:
         """Overwrite bytes of the weight image in external memory."""

@@ -184,6 +184,8 @@ def _try_random_design(rng: np.random.Generator, name: str) -> Design:
         max_burst=int(rng.choice([1, 4, 16, 64, 256])),
         gap_words=int(transport.choice([0, 1, 4])),
         join_words=int(transport.choice([0, 1, 64])),
+        crc_bits=int(transport.choice([0, 0, 8, 16, 32])),
+        crc_block=int(transport.choice([1, 20, 100])),
     )
     choices = np.random.default_rng(crc32(f"{name} choices".encode()))  # apart too
     classes = int(choices.integers(1, 40))
@@ -353,6 +355,11 @@ def random_threshold(rng: np.random.Generator, layer: Layer, strengths: IntArray
     scores = np.sort(golden.scores(layer.predictor, strengths, Control.reset([layer]).classes), axis=None)
     bound = 1 << (THRESHOLD_BITS - 1)
     return int(np.clip(scores[int(rng.beta(2, 2) * scores.size)], -bound, bound - 1))
+
+
+def checked(design: Design, bits: int, block: int) -> Design:
+    """`design` with checksums of `bits` bits, each for at least `block` bytes of weights."""
+    return replace(design, engine=replace(design.engine, crc_bits=bits, crc_block=block))
 
 
 # -- the default recipe's network -------------------------------------------------------------------------------------

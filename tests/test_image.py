@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw import image
+from hw import crc, image
+from hw.crc import POLYNOMIALS
 from hw.design import Conv, Design, DesignError, Engine, IntFormat, Lanes, MapShape, Place, Source
 from tests import brute
-from tests.designs import LOGITS, digits_like, random_design
+from tests.designs import LOGITS, checked, digits_like, random_design
 
 
 def _tiny(bus_bytes: int = 4) -> Design:
@@ -44,7 +46,7 @@ def test_bytes_by_hand() -> None:
     data = image.build(design)
     assert len(data) == 64 + 2 * 8
     assert data[:8] == b"PENSTOCK"
-    assert data[8:16] == bytes([1, 0, 0, 0, 4, 0, 0, 0])
+    assert data[8:16] == bytes([2, 0, 0, 0, 4, 0, 0, 0])
     assert data[16:24] == design.fingerprint.to_bytes(8, "little")
     assert data[24:64] == bytes([80]) + bytes(39)
     # channel 0: -11 -10 -9 -8; channel 1: -5; channel 2: -3, -1, 0. And the second filter, 12 above.
@@ -72,7 +74,7 @@ def test_words_by_hand(bus_bytes: int, present: list[bool], words: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_layout_and_words_equal_a_set_of_words(seed: int) -> None:
-    design = random_design(seed)
+    design = checked(random_design(seed), bits=0, block=1)
     bus, gap = design.engine.bus_bytes, design.engine.gap_words
     rng = np.random.default_rng(seed)
     end = image.HEADER_BYTES
@@ -121,7 +123,7 @@ def _in_short_gap(word: int, words: set[int], gap: int) -> bool:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_weights_come_back_from_the_image(seed: int) -> None:
-    design = random_design(seed)
+    design = checked(random_design(seed), bits=0, block=1)
     data = image.build(design)
     first: tuple[int, ...] = ()
     for layer, record in zip(design.tail, image.layout(design), strict=True):
@@ -156,6 +158,74 @@ def test_an_image_beyond_the_address_range_is_refused(monkeypatch: pytest.Monkey
         image.layout(_tiny())
 
 
+# -- checksums --------------------------------------------------------------------------------------------------------
+CHECKS = [(8, 1), (8, 20), (16, 1), (16, 64), (32, 100), (32, 65536)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("bits", "block"), CHECKS)
+def test_every_block_fits_its_place_and_no_other(seed: int, bits: int, block: int) -> None:
+    design = checked(random_design(seed), bits, block)
+    data, bus = image.build(design), design.engine.bus_bytes
+    assert image.read_header(data).crc_bits == bits
+    for layer, record, entry in zip(design.tail, image.layout(design), image.manifest(design).layers, strict=True):
+        offsets = record.block_offsets.tolist()
+        assert entry.block_offsets == tuple(offsets[:-1])
+        assert all(offset % bus == 0 for offset in offsets)
+        for index in {0, layer.filters - 1}:
+            at = record.offset + index * record.stride
+            for start, stop in pairwise(offsets):
+                state = ~((at + start) // bus)
+                assert (serial(state, data[at + start : at + stop], bits) ^ ~((at + stop) // bus)) % (1 << bits) == 0
+                assert (serial(state - 1, data[at + start : at + stop], bits) ^ ~((at + stop) // bus)) % (1 << bits)
+
+
+def serial(state: int, data: bytes, bits: int) -> int:
+    """A reflected code bit by bit."""
+    state &= (1 << bits) - 1
+    for byte in data:
+        for bit in range(8):
+            out = (state ^ byte >> bit) & 1
+            state = state >> 1 ^ out * POLYNOMIALS[bits]
+    return state
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("bits", "block"), CHECKS)
+def test_blocks_hold_whole_channels_and_are_what_is_fetched(seed: int, bits: int, block: int) -> None:
+    design = checked(random_design(seed), bits, block)
+    data, bus, gap = image.build(design), design.engine.bus_bytes, design.engine.gap_words
+    rng, first = np.random.default_rng(seed), ()
+    for layer, record in zip(design.tail, image.layout(design), strict=True):
+        taps, offsets = brute.kept(layer, first), record.block_offsets.tolist()
+        weights = np.frombuffer(data[record.offset : record.end], np.int8).reshape(layer.filters, record.stride)
+        words: dict[int, set[int]] = {}  # of each channel
+        for place, channel in enumerate(record.order):
+            own = [tap for tap in taps if tap[0] == channel]
+            at = int(record.channel_offset[place])
+            for position, tap in enumerate(own, at):
+                assert np.array_equal(weights[:, position], layer.weights[(slice(None), *tap)])
+            inside = [(a, b) for a, b in pairwise(offsets) if a <= at and at + len(own) <= b - bits // 8]
+            assert inside or not own
+            words[channel] = set(range(inside[0][0] // bus, inside[0][1] // bus)) if own else set()
+        blocks = np.diff(record.channel_offset[[*record.blocks]])
+        assert (blocks >= block).all() or len(record.blocks) == 1
+        present = rng.random((10, layer.input.channels)) < rng.random((10, 1))
+        for row, count in zip(present, record.words(present), strict=True):
+            needed = set().union(*(words[channel] for channel in np.flatnonzero(row).tolist()))
+            gaps = sum(_in_short_gap(word, needed, gap) for word in range(record.stride // bus))
+            assert count == len(needed) + gaps
+        first = layer.pinned
+
+
+def test_checksums_are_the_known_ones() -> None:
+    """The catalogue's checks of CRC-16/KERMIT and CRC-32/ISCSI, and a bit-serial code for the rest."""
+    digits = np.frombuffer(b"123456789", np.uint8)[None]
+    assert crc.advance(np.array([0], np.uint32), digits, 16).tolist() == [0x2189]
+    assert (~crc.advance(np.array([0xFFFF_FFFF], np.uint32), digits, 32)).tolist() == [0xE306_9283]
+    assert crc.advance(np.array([0x5A], np.uint32), digits, 8).tolist() == [serial(0x5A, b"123456789", 8)]
+
+
 # -- manifest ---------------------------------------------------------------------------------------------------------
 def test_manifest_describes_the_image() -> None:
     design = digits_like(0)
@@ -165,7 +235,7 @@ def test_manifest_describes_the_image() -> None:
     read = json.loads(listing.to_json())
     assert read["sha256"] == hashlib.sha256(data).hexdigest()
     assert int(read["fingerprint"], 16) == design.fingerprint
-    assert (read["design"], read["version"], read["bus_bytes"], read["total_bytes"]) == ("digits_like", 1, 4, len(data))
+    assert (read["design"], read["version"], read["bus_bytes"], read["total_bytes"]) == ("digits_like", 2, 4, len(data))
     assert [(x["name"], x["source"]) for x in read["layers"]] == [
         ("conv2", "lazy"),
         ("conv3", "lazy"),
@@ -183,7 +253,7 @@ def test_manifest_describes_the_image() -> None:
 def test_header_comes_back() -> None:
     design = _tiny(16)
     data = image.build(design)
-    assert image.read_header(data) == image.Header(1, 16, design.fingerprint, 64 + 2 * 16)
+    assert image.read_header(data) == image.Header(2, 16, design.fingerprint, 64 + 2 * 16, 0)
     assert image.read_header(data[:64]) == image.check(data, design)
 
 
@@ -193,7 +263,7 @@ def test_header_comes_back() -> None:
         (b"", "has 0 bytes; expected at least its header of 64"),
         (image.MAGIC, "has 8 bytes"),
         (b"\x7fELF" + bytes(60), r"starts with b'\\x7fELF.*expected b'PENSTOCK'"),
-        (image.MAGIC + b"\x02" + bytes(55), "version 2; accepted: 1"),
+        (image.MAGIC + b"\x01" + bytes(55), "version 1; accepted: 2"),
     ],
 )
 def test_bytes_that_are_no_image_are_refused(data: bytes, message: str) -> None:

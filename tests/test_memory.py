@@ -124,7 +124,7 @@ def test_times_are_in_order_and_repeat(data: st.DataObject) -> None:
 
 
 def test_wrong_memories_are_named() -> None:
-    with pytest.raises(ValueError, match="no memory 'DDR9'; there are: DDR3-1600 x32, DDR4"):
+    with pytest.raises(ValueError, match="no memory 'DDR9'; there are: DDR3-1600 x32, "):
         dram("DDR9", 100)
     with pytest.raises(ValueError, match="ras is 0; accepted: at least 1"):
         replace(TINY, ras=0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from sim.cocotb import pen_bank, pen_fetch, pen_predict, pen_present
+from hw.crc import POLYNOMIALS
+from sim.cocotb import pen_bank, pen_fetch, pen_header, pen_predict, pen_present
 from sim.cocotb.runner import BUILD, RTL, simulate
 
 pytestmark = pytest.mark.sim
 
 
-def run(top: str, case: str, parameters: dict[str, int], tables: dict[str, str] | None = None) -> None:
+def run(top: str, case: str, parameters: Mapping[str, int | str], tables: dict[str, str] | None = None) -> None:
     simulate(top, [RTL / f"{top}.sv"], f"sim.cocotb.{top}", case, parameters, tables=tables)
 
 
@@ -69,6 +72,19 @@ def test_fetch(lanes: int, bus_bytes: int, words: int) -> None:
     run("pen_fetch", f"{lanes}x{bus_bytes}x{words}", pen_fetch.parameters(lanes, bus_bytes, words), tables)
 
 
+@pytest.mark.parametrize(("bits", "bus_bytes"), [(8, 4), (16, 8), (32, 4), (32, 64)])
+def test_check(bits: int, bus_bytes: int) -> None:
+    polynomial = f"32'h{POLYNOMIALS[bits]:08x}"
+    run("pen_check", f"{bits}x{bus_bytes}", {"Bits": bits, "BusBytes": bus_bytes, "Polynomial": polynomial})
+
+
+@pytest.mark.parametrize("bus_bytes", [4, 16, 64])
+def test_header(bus_bytes: int) -> None:
+    expected = int.from_bytes(pen_header.EXPECTED, "little")
+    parameters = {"BusBytes": bus_bytes, "WordsBits": 3, "Bytes": 24, "Expected": f"192'h{expected:x}"}
+    run("pen_header", f"{bus_bytes}", parameters)
+
+
 @pytest.mark.parametrize(
     ("top", "parameters", "sentence"),
     [
@@ -85,6 +101,9 @@ def test_fetch(lanes: int, bus_bytes: int, words: int) -> None:
         ("pen_select", {"ScoreBits": 0}, "MaxWords, ScoreBits and IndexBits must be at least 1"),
         ("pen_bank", {"RecordWords": 3}, "RecordWords must be a power of two"),
         ("pen_bank", {"BusBytes": 1}, "BusBytes must be a power of two of at least 2"),
+        ("pen_check", {"Bits": 7}, "Bits must be 8 to 32"),
+        ("pen_header", {"Bytes": 0}, "Bytes and BusBytes must be at least 1"),
+        ("pen_header", {"WordsBits": 2}, "WordsBits does not hold the number of words"),
         ("pen_fetch", {"RecordWords": 12}, "RecordWords must be a power of two"),
         ("pen_fetch", {"BusBytes": 6}, "BusBytes must be a power of two"),
         ("pen_fetch", {"RunBits": 4}, "RunBits does not hold the end of a run"),

@@ -347,6 +347,8 @@ class Tables:
         "tap": "pen::Tap",
         "channel_order": "short",
         "channel_offset": "int",
+        "channel_word": "int",
+        "channel_end": "int",
         "kept": "bool",
         "order": "short",
         "bias": "long long",
@@ -481,6 +483,8 @@ def program(design: Design) -> Program:
         tables.add("shift", np.zeros(layer.filters, np.int64) if layer.shift is None else layer.shift)
         first_channel = tables.add("channel_order", (*record.order, 0))  # as long as the offsets
         tables.add("channel_offset", record.channel_offset)
+        for name, words in zip(("channel_word", "channel_end"), record.fetched, strict=True):
+            tables.add(name, np.append(words, 0))
         steps.append(
             Step(
                 channels=layer.input.channels,

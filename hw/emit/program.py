@@ -7,12 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
+from hw.crc import POLYNOMIALS
 from hw.design import Design, Layer, LowRankPredictor, PathPredictor
 from hw.emit.bits import Table, array, clog2, field, index_bits, pack, power_of_two, table
 from hw.emit.geometry import Geometry
 from hw.emit.predictor import PredictorTables, in_lanes, predictor_tables
 from hw.emit.stage import MIN_ACC_BITS, head_stages
-from hw.image import RecordLayout, layout
+from hw.image import IDENTITY_BYTES, RecordLayout, identity, layout, weights_in_place
 
 SHIFT_BITS = 5
 MIN_HIDDEN_BITS = 2
@@ -193,9 +194,9 @@ class Program:
 
     @cached_property
     def pinned_sizes(self) -> list[int]:
-        """Rows of each step in the table of pinned weights: groups of filters x kept weights of a filter."""
-        lanes = self.design.engine.lanes.filters
-        return [-(-len(x.pinned) // lanes) * int(x.kept_taps.sum()) for x in self.steps]
+        """Rows of each step in the table of pinned weights: groups of filters x bytes of a record."""
+        groups = (-(-len(layer.pinned) // self.design.engine.lanes.filters) for layer in self.steps)
+        return [count * int(record.channel_offset[-1]) for count, record in zip(groups, self.records, strict=True)]
 
     @property
     def pinned_rows(self) -> int:
@@ -244,7 +245,14 @@ class Program:
             "HiddenWords": self.hidden_words,
             "HiddenBits": self.hidden_bits,
         }
-        return {name: str(value) for name, value in numbers.items()}
+        header = int.from_bytes(identity(self.design), "little")
+        crc = self.design.engine.crc_bits
+        return {
+            "CrcBits": str(crc),
+            "CrcPolynomial": f"32'h{POLYNOMIALS.get(crc, 0):08x}",
+            "Header": f"{8 * IDENTITY_BYTES}'h{header:0{2 * IDENTITY_BYTES}x}",
+            **{name: str(value) for name, value in numbers.items()},
+        }
 
     # -- tables
     @property
@@ -302,7 +310,7 @@ class Program:
                 field(int(layer.lazy), 1),
                 field(len(layer.pinned), self.index_bits),
                 field(self.bases(self.pinned_sizes)[i] if layer.pinned else 0, index_bits(self.pinned_rows)),
-                field(self._pinned_step(layer), index_bits(self.pinned_rows)),
+                field(self._pinned_step(i), index_bits(self.pinned_rows)),
                 field(layer.input.channels, self.index_bits),
                 field(self.bases(self.channel_sizes)[i], index_bits(sum(self.channel_sizes))),
                 field(self.score_words(layer) - 1, index_bits(-(-max(self.filter_sizes) // self.predict_lanes))),
@@ -320,9 +328,10 @@ class Program:
         predictor = self.predictors[i]
         return self.bases(self.predict_sizes)[i] + predictor.other_row if predictor and predictor.others else 0
 
-    def _pinned_step(self, layer: Layer) -> int:
+    def _pinned_step(self, i: int) -> int:
         """Rows from one group of pinned filters to the next; 0 where there is no next one."""
-        return int(layer.kept_taps.sum()) if len(layer.pinned) > self.design.engine.lanes.filters else 0
+        more = len(self.steps[i].pinned) > self.design.engine.lanes.filters
+        return int(self.records[i].channel_offset[-1]) if more else 0
 
     def _map_base(self, i: int) -> int:
         """First word of step i's input map, of the tail's input buffer or of one of the two regions."""
@@ -332,13 +341,14 @@ class Program:
         """Step i's rows of the channel table (channel_t of pen_present)."""
         g, record = self.geometries[i], self.records[i]
         row_bits, run_bits = index_bits(self.predict_depth), self.record_bits + 1
+        firsts, ends = record.fetched
         predictor = self.predictors[i] or NO_PREDICTOR
         theta_bits = self.strength_bits if self.has_paths else 1
         places = {channel: place for place, channel in enumerate(record.order)}
         words = []
         for channel, mask in enumerate(g.tap_masks()):
             place = places[channel]
-            start, stop = (int(x) for x in record.channel_offset[place : place + 2])
+            start = int(record.channel_offset[place])
             row = self.bases(self.predict_sizes)[i] + predictor.channel_row(channel) if predictor.channels else 0
             theta = min(predictor.theta[channel], (1 << theta_bits) - 1) if predictor.theta else 0
             words.append(
@@ -347,8 +357,8 @@ class Program:
                         field(self._map_base(i) + channel * g.words, self.word_bits),
                         field(start, self.byte_bits),
                         field(mask, self.max_taps),
-                        field(start // self.bus_bytes, run_bits),
-                        field(-(-stop // self.bus_bytes), run_bits),
+                        field(int(firsts[place]), run_bits),
+                        field(int(ends[place]), run_bits),
                         field(row, row_bits),
                         field(theta, theta_bits),
                     )
@@ -396,11 +406,10 @@ class Program:
         lanes = self.design.engine.lanes.filters
         words = []
         for layer, record in zip(self.steps, self.records, strict=True):
-            channels = list(record.order)
-            kept = layer.weights[:, channels][:, layer.kept_taps[channels]]  # (filters, weights of a record)
+            weights = weights_in_place(layer, record)[:, : record.channel_offset[-1]]
             for first in range(0, len(layer.pinned), lanes):
-                group = np.zeros((lanes, kept.shape[1]), np.int64)
-                rows = kept[list(layer.pinned[first : first + lanes])]
+                group = np.zeros((lanes, weights.shape[1]), np.int64)
+                rows = weights[list(layer.pinned[first : first + lanes])]
                 group[: len(rows)] = rows
                 words += [array(column, 8) for column in group.T.tolist()]
         return words

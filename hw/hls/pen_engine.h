@@ -82,11 +82,10 @@ void plan(const Step &step, const typename CONFIG::strength_t *strengths, Column
 Channels:
     for (int place = 0; place < step.channels; place++) {
         const int channel = CONFIG::channel_order[step.first_channel + place];
-        const int begin = CONFIG::channel_offset[step.first_channel + place];
-        const int end = CONFIG::channel_offset[step.first_channel + place + 1];
-        if (strengths[channel] == 0 || begin == end)
+        const int first = CONFIG::channel_word[step.first_channel + place];
+        const int last = CONFIG::channel_end[step.first_channel + place] - 1;
+        if (strengths[channel] == 0 || last < first)
             continue;
-        const int first = begin / CONFIG::bus_bytes, last = (end - 1) / CONFIG::bus_bytes;
         if (made > 0 && first - reached - 1 <= CONFIG::gap_words) {
             runs[made - 1].words = last - runs[made - 1].first + 1;
         } else {
@@ -95,7 +94,7 @@ Channels:
             made++;
         }
         reached = last;
-        int byte = begin;
+        int byte = CONFIG::channel_offset[step.first_channel + place];
     Taps:
         for (int tap = 0; tap < step.taps; tap++) {
             #pragma HLS PIPELINE II=1

@@ -5,6 +5,11 @@
 // group is fetched. As a group's channels finish, their strengths go into the next layer's scores and list of present
 // channels. Layer outputs go to one of two regions of the map memory in turn; the last layer's sums leave as logits.
 //
+// The image must be this engine's own: its header is read and compared with `Header` when the engine is enabled, before
+// the first frame after `image_base_i` has changed, and before every frame as long as it was not found right. A frame
+// reads from the image that was found right before it, wherever `image_base_i` points meanwhile; without one it reads
+// nothing and is bad.
+//
 // Frames come as a row stream into a double buffer, so the next frame is taken in while one is computed. `enable_i` low
 // keeps further frames from starting. Logits leave in order, `logit_last_o` with a frame's last. `mode_i` (0: all, 1: the
 // best, 2 or 3: above a threshold), `keep_i` and `threshold_i` of a layer are read when the layer starts; a `keep_i` of 0
@@ -12,7 +17,7 @@
 //
 // Every frame has a mark, which says whether its pixels are good: the marks come in order, each before the frame may
 // start. Whether an answer is good says `logit_bad_o` with its last logit: it is not when the frame's mark was bad, a read
-// was answered with an error, or the memory was silent for more than `timeout_i` cycles (0: as long as it likes) while
+// was answered with an error, weights do not fit their checksum (`checksum_o` pulses), or the memory was silent for more than `timeout_i` cycles (0: as long as it likes) while
 // weights were waited for: then the frame goes on without it. `frame_bad_o` says the same beside `frame_done_o`.
 //
 // What tells the scores is a step's kind of predictor: the strengths of channels (linear), bits of them (paths), the wanted
@@ -21,6 +26,9 @@
 //
 // A layer's pinned filters are computed first, in every frame, from weights on chip: behind their compute the others are
 // selected and fetched.
+//
+// `stall_o` tells of the cycle before, for at most one cause each: nothing was computed, for want of {3: choice or scores,
+// 2: somebody who takes logits, 1: weights or the image's header, 0: a frame}.
 //
 // The step_t fields, in this order from the top bit, are what the emitter packs into a program word.
 module pen_engine #(
@@ -33,6 +41,8 @@ module pen_engine #(
   parameter int unsigned MaxBurst    = 256,
   parameter int unsigned GapWords    = 0,   // fetched along between present channels
   parameter int unsigned JoinWords   = 64,  // in flight above which neighbouring records share bursts
+  parameter int unsigned CrcBits     = 0,   // of the code that weights are checked with; 0: they are not
+  parameter logic [31:0] CrcPolynomial = '0,
   // The input's map, and the widest of everything in the program
   parameter int unsigned InChannels  = 16,
   parameter int unsigned InWords     = 4,   // of one channel's map
@@ -42,6 +52,7 @@ module pen_engine #(
   parameter int unsigned MaxFilters  = 64,
   parameter int unsigned MaxTaps     = 9,
   parameter int unsigned MaxOutWidth = 4,
+  parameter logic [191:0] Header     = '0,  // the image's first 24 bytes, the first one lowest
   parameter int unsigned MarkDepth   = 4,   // marks of frames that have come and not started
   parameter int unsigned RecordWords = 64,  // a power of two
   parameter int unsigned AccBits     = 24,
@@ -90,6 +101,8 @@ module pen_engine #(
   output logic                       busy_o,
   output logic                       bus_error_o,
   output logic                       timeout_o,
+  output logic                       wrong_image_o,
+  output logic                       checksum_o,
   // Row stream of the tail's input
   input  logic                       row_valid_i,
   output logic                       row_ready_o,
@@ -127,6 +140,7 @@ module pen_engine #(
   output logic [15:0]                layer_chosen_o,
   output logic                       frame_done_o,
   output logic                       frame_bad_o,
+  output logic [3:0]                 stall_o,
   output logic                       probe_strength_valid_o,
   output logic [7:0]                 probe_strength_layer_o,
   output logic [15:0]                probe_strength_channel_o,
@@ -155,6 +169,9 @@ module pen_engine #(
   localparam int unsigned StepBits    = (Steps > 1) ? $clog2(Steps) : 1;
   localparam int unsigned RecordBits  = (RecordWords > 1) ? $clog2(RecordWords) : 1;
   localparam int unsigned RunBits     = RecordBits + 1;
+  localparam int unsigned PlaceBits   = (CrcBits > 0) ? CrcBits : 1;
+  localparam int unsigned ReadTagBits = TagBits + CrcBits;
+  localparam int unsigned ReadBits    = (RunBits > 3) ? RunBits : 3;  // a header has up to 6 words
   localparam int unsigned ByteBits    = $clog2(2 * RecordWords) + $clog2(BusBytes);
   localparam int unsigned TagBits     = 1 + LaneBits + RecordBits;
   localparam int unsigned RowBits     = (PinnedRows > 1) ? $clog2(PinnedRows) : 1;
@@ -217,7 +234,7 @@ module pen_engine #(
   } step_t;
 
   // ---- Program ----------------------------------------------------------------------------------------------------------------
-  typedef enum logic [3:0] {Idle, Load, Replay, Settle, Swap, Start, Run, Finish} state_e;
+  typedef enum logic [3:0] {Idle, Check, Load, Replay, Settle, Swap, Start, Run, Finish} state_e;
   state_e              state_q;
   step_t               built, step_q;   // the step whose list is built; the step that is computed
   logic [StepBits-1:0] built_q, current_q;
@@ -707,7 +724,12 @@ module pen_engine #(
   );
 
   // ---- Weights ----------------------------------------------------------------------------------------------------------------------
-  logic                   cmd_valid, cmd_ready, data_valid, data_last, unused_axi_idle, unused_lost;
+  logic                   cmd_valid, cmd_ready, data_valid, data_last, unused_axi_idle, read_lost;
+  logic [PlaceBits-1:0]   cmd_place;
+  logic [ReadTagBits-1:0] read_tag;
+  logic                   header_start, header_valid, header_done, header_match, image_right, give_up;
+  logic [ReadBits-1:0]    header_words;
+  logic [31:0]            base_q;       // of the image whose header was read last
   logic [31:0]            cmd_addr;
   logic [RunBits-1:0]     cmd_words;
   logic [TagBits-1:0]     cmd_tag, data_tag;
@@ -715,6 +737,7 @@ module pen_engine #(
   logic                   bank_half;
   logic [LaneBits-1:0]    bank_lane;
   logic [RecordBits-1:0]  bank_word;
+  logic                   waits_data, waits_filter;
   logic                   group_valid, group_half, group_take, drain_half;
   logic [LaneBits-1:0]    group_last_lane;
   logic [Filters-1:0][AccBits-1:0] bias;
@@ -733,6 +756,7 @@ module pen_engine #(
     .AccBits(AccBits),
     .TableDepth(FilterDepth),
     .PinnedRows(PinnedRows),
+    .PlaceBits(PlaceBits),
     .FilterFile(FilterFile)
   ) u_fetch (
     .clk_i,
@@ -742,8 +766,9 @@ module pen_engine #(
     .pinned_i(step_q.pinned),
     .pinned_row_i(step_q.pinned_row),
     .pinned_rows_i(step_q.pinned_rows),
-    .base_i(image_base_i + step_q.offset),
+    .base_i(base_q + step_q.offset),
     .stride_i(step_q.stride),
+    .place_i(PlaceBits'(step_q.offset >> $clog2(BusBytes))),
     .filter_base_i(step_q.filter_base),
     .runs_i(runs),
     .run_read_o(run_read),
@@ -761,13 +786,16 @@ module pen_engine #(
     .cmd_addr_o(cmd_addr),
     .cmd_words_o(cmd_words),
     .cmd_tag_o(cmd_tag),
-    .data_valid_i(data_valid),
+    .cmd_place_o(cmd_place),
+    .data_valid_i(data_valid && (state_q != Check)),
     .data_tag_i(data_tag),
     .data_last_i(data_last),
     .bank_half_o(bank_half),
     .bank_lane_o(bank_lane),
     .bank_word_o(bank_word),
     .group_valid_o(group_valid),
+    .waits_data_o(waits_data),
+    .waits_filter_o(waits_filter),
     .group_half_o(group_half),
     .group_weight_o(group_weight),
     .group_last_lane_o(group_last_lane),
@@ -782,11 +810,30 @@ module pen_engine #(
     .beat_map_o(beat_map)
   );
 
+  pen_header #(
+    .BusBytes(BusBytes),
+    .WordsBits(ReadBits),
+    .Expected(Header)
+  ) u_header (
+    .clk_i,
+    .rst_ni,
+    .start_i(header_start),
+    .cmd_valid_o(header_valid),
+    .cmd_ready_i(cmd_ready),
+    .cmd_words_o(header_words),
+    .data_valid_i(data_valid),
+    .data_i(data),
+    .data_last_i(data_last),
+    .done_o(header_done),
+    .match_o(header_match)
+  );
+
+  // Filters are fetched and headers are read at different times.
   pen_axi_read #(
     .AddrBits(32),
     .BusBytes(BusBytes),
-    .WordsBits(RunBits),
-    .TagBits(TagBits),
+    .WordsBits(ReadBits),
+    .TagBits(ReadTagBits),
     .MaxBurst(MaxBurst),
     .Outstanding(Outstanding),
     .Commands(4 * Outstanding + 16),
@@ -794,20 +841,20 @@ module pen_engine #(
   ) u_read (
     .clk_i,
     .rst_ni,
-    .cmd_valid_i(cmd_valid),
+    .cmd_valid_i(cmd_valid || header_valid),
     .cmd_ready_o(cmd_ready),
-    .cmd_addr_i(cmd_addr),
-    .cmd_words_i(cmd_words),
-    .cmd_tag_i(cmd_tag),
+    .cmd_addr_i(header_valid ? base_q : cmd_addr),
+    .cmd_words_i(header_valid ? header_words : ReadBits'(cmd_words)),
+    .cmd_tag_i(ReadTagBits'({cmd_place, cmd_tag})),
     .data_valid_o(data_valid),
     .data_o(data),
-    .data_tag_o(data_tag),
+    .data_tag_o(read_tag),
     .data_last_o(data_last),
     .timeout_i,
-    .give_up_i(1'b0),
-    .resume_i(begin_frame),
+    .give_up_i(give_up),
+    .resume_i(header_start || begin_frame),
     .timeout_o,
-    .lost_o(unused_lost),
+    .lost_o(read_lost),
     .error_o(bus_error_o),
     .idle_o(unused_axi_idle),
     .m_axi_araddr,
@@ -825,6 +872,30 @@ module pen_engine #(
     .m_axi_rready
   );
 
+  assign data_tag = read_tag[TagBits-1:0];
+
+  // A word's error is known long before the last logit that it could spoil.
+  if (CrcBits > 0) begin : gen_check
+    pen_check #(
+      .Bits(CrcBits),
+      .BusBytes(BusBytes),
+      .Polynomial(CrcPolynomial)
+    ) u_check (
+      .clk_i,
+      .rst_ni,
+      .valid_i(data_valid && (state_q != Check)),
+      .last_i(data_last),
+      .ignore_i(read_lost),
+      .word_i(read_tag[ReadTagBits-1:TagBits]),
+      .data_i(data),
+      .error_o(checksum_o)
+    );
+  end else begin : gen_unchecked
+    logic unused_check;
+    assign unused_check = ^{read_lost, cmd_place};
+    assign checksum_o = 1'b0;
+  end
+
   pen_bank #(
     .Filters(Filters),
     .BusBytes(BusBytes),
@@ -833,7 +904,7 @@ module pen_engine #(
     .PinnedFile(PinnedFile)
   ) u_bank (
     .clk_i,
-    .write_i(data_valid),
+    .write_i(data_valid && (state_q != Check)),
     .write_lane_i(bank_lane),
     .write_word_i({bank_half, bank_word}),
     .write_data_i(data),
@@ -949,7 +1020,14 @@ module pen_engine #(
   // ---- Sequence ----------------------------------------------------------------------------------------------------------------------------
   logic [31:0] cycles_q;
 
-  assign begin_frame = (state_q == Idle) && enable_i && frame_valid && mark_valid;
+  logic frame_waits, recheck_q, image_q, doubt_q;
+
+  assign frame_waits = enable_i && frame_valid && mark_valid;
+  assign header_start = (state_q == Idle) && enable_i && (recheck_q || (frame_waits && !image_q));
+  assign image_right = header_match && !doubt_q;
+  assign begin_frame = frame_waits && (((state_q == Idle) && !header_start) || ((state_q == Check) && header_done));
+  assign give_up = begin_frame && (state_q == Check) && !image_right;
+  assign wrong_image_o = (state_q == Check) && header_done && !header_match && !doubt_q;
   assign build_start = (state_q == Load && settle_q == 2'd1) || (state_q == Run && !building_q && !last_step && select_idle && predict_idle);
   assign swap = state_q == Swap;
   assign start = state_q == Start;
@@ -961,7 +1039,16 @@ module pen_engine #(
 
   always_ff @(posedge clk_i) begin
     cycles_q <= cycles_q + 1'b1;
-    if (bus_error_o || timeout_o) bad_q <= 1'b1;
+    if (bus_error_o || timeout_o || checksum_o) begin
+      bad_q <= 1'b1;
+      doubt_q <= 1'b1;
+    end
+    if (!enable_i || (image_base_i != base_q)) recheck_q <= 1'b1;
+    if (header_start) begin
+      base_q <= image_base_i;
+      recheck_q <= 1'b0;
+      doubt_q <= 1'b0;
+    end
     if (settle_q != '0) settle_q <= settle_q - 1'b1;
     if (group_done) begin
       beat_half_q <= !beat_half_q;
@@ -973,11 +1060,12 @@ module pen_engine #(
     unique case (state_q)
       Idle: begin
         built_q <= '0;
-        if (begin_frame) begin
-          state_q <= Load;
-          settle_q <= 2'd3;
-          cycles_q <= '0;
-          bad_q <= mark_bad;
+        if (header_start) state_q <= Check;
+      end
+      Check: begin
+        if (header_done) begin
+          image_q <= image_right;
+          state_q <= Idle;
         end
       end
       Load: begin  // the first step's word comes from the program
@@ -1015,14 +1103,35 @@ module pen_engine #(
       end
       default: state_q <= Idle;  // Finish: the input buffer has been given back
     endcase
+    if (begin_frame) begin
+      state_q <= Load;
+      settle_q <= 2'd3;
+      cycles_q <= '0;
+      bad_q <= mark_bad || give_up;
+    end
     if (!rst_ni) begin
       state_q <= Idle;
       settle_q <= '0;
       building_q <= 1'b0;
       replay_valid_q <= 1'b0;
       beat_half_q <= 1'b0;
+      recheck_q <= 1'b1;
+      image_q <= 1'b0;
       bad_q <= 1'b0;
     end
+  end
+
+  // ---- Stalls ------------------------------------------------------------------------------------------------------------------------------
+  logic starved;  // the array could take a pass
+  assign starved = (state_q == Run) && window_valid && pass_ready;
+
+  always_ff @(posedge clk_i) begin
+    stall_o[0] <= (state_q == Idle) && enable_i && !frame_valid && !header_start;
+    stall_o[1] <= (state_q == Check) || (starved && waits_data);
+    stall_o[2] <= beat_valid && step_q.raw && !logit_ready && !op_valid && !(starved && (waits_data || waits_filter));
+    stall_o[3] <= (state_q inside {Load, Replay, Settle}) || (starved && waits_filter)
+                  || ((state_q == Run) && !open && !layer_end);
+    if (!rst_ni) stall_o <= '0;
   end
 
   // ---- Reports -----------------------------------------------------------------------------------------------------------------------------
@@ -1060,6 +1169,7 @@ module pen_engine #(
 `ifndef SYNTHESIS
   always_ff @(posedge clk_i) begin
     if (rst_ni) begin
+      assert (!checksum_o || (state_q inside {Swap, Start, Run})) else $error("%m: a checksum comes too late");
       assert (!(finished_valid || replay_valid_q) || queue_ready) else $error("%m: a finished channel finds no place");
     end
   end

@@ -7,6 +7,8 @@
 // filled again. The next group may be taken before the one before is done. Commands leave at most one every 2 cycles,
 // and 5 cycles lie between filters, behind the data of those before as long as a record is longer.
 //
+// `cmd_place_o` is the place of a command's first word in the image, in bus words from `place_i`, that of filter 0's record.
+//
 // The first `pinned_i` filters of the stream have their weights on chip: they make groups of their own, which need no
 // fetch. `group_weight_o` tells where the group's weights begin, in the bank's half or, with the top bit, in its table of
 // pinned weights from row `pinned_row_i` on.
@@ -14,7 +16,8 @@
 // `start_i` begins a layer of `count_i` chosen filters (0 is allowed: no group comes), or of fewer: `end_i` says that no
 // filter comes any more, after those that are offered. `open_o` shows from then on that groups of the layer are still to
 // come or in use. `words_o` counts the bus words asked for since the start. It comes only when every group of the layer
-// before is done; the layer's inputs are stable until then. Data beats carry the tag {half, lane, word} of their command and follow each other in order. Reset forgets all
+// before is done; the layer's inputs are stable until then. While the group to be taken next is not valid,
+// `waits_data_o` tells that weights of it are asked for or about to be, `waits_filter_o` that a filter is waited for. Data beats carry the tag {half, lane, word} of their command and follow each other in order. Reset forgets all
 // commands: no data of theirs may come afterwards.
 module pen_fetch #(
   parameter int unsigned Filters     = 4,
@@ -27,6 +30,7 @@ module pen_fetch #(
   parameter int unsigned AccBits     = 32,
   parameter int unsigned TableDepth  = 16,  // filters of all layers
   parameter int unsigned PinnedRows  = 1,   // of the bank's table of pinned weights
+  parameter int unsigned PlaceBits   = 1,   // low bits of a word's place in the image
   parameter string       FilterFile  = "",
   localparam int unsigned TableBits  = (TableDepth > 1) ? $clog2(TableDepth) : 1,
   localparam int unsigned LaneBits   = (Filters > 1) ? $clog2(Filters) : 1,
@@ -47,6 +51,7 @@ module pen_fetch #(
   input  logic [RowBits-1:0]              pinned_rows_i,  // of one group
   input  logic [AddrBits-1:0]             base_i,         // address of filter 0's record
   input  logic [RecordBits:0]             stride_i,       // of the records, in bus words
+  input  logic [PlaceBits-1:0]            place_i,
   input  logic [TableBits-1:0]            filter_base_i,
   input  logic [IndexBits-1:0]            runs_i,
   output logic                            run_read_o,
@@ -66,6 +71,7 @@ module pen_fetch #(
   output logic [AddrBits-1:0]             cmd_addr_o,
   output logic [RunBits-1:0]              cmd_words_o,
   output logic [TagBits-1:0]              cmd_tag_o,
+  output logic [PlaceBits-1:0]            cmd_place_o,
   input  logic                            data_valid_i,
   input  logic [TagBits-1:0]              data_tag_i,
   input  logic                            data_last_i,
@@ -75,6 +81,8 @@ module pen_fetch #(
   output logic [RecordBits-1:0]           bank_word_o,
   // Groups
   output logic                            group_valid_o,
+  output logic                            waits_data_o,
+  output logic                            waits_filter_o,
   output logic                            group_half_o,
   output logic [WeightBits-1:0]           group_weight_o,
   output logic [LaneBits-1:0]             group_last_lane_o,
@@ -123,6 +131,7 @@ module pen_fetch #(
   logic [1:0][WeightBits-1:0] weight_q;
   logic [OffsetBits-1:0] offset_q;  // of the filter's record, in bus words
   logic [AddrBits-1:0]  record_q, cmd_addr_q;
+  logic [PlaceBits-1:0] place_q;
   logic [RunBits-1:0]   cmd_words_q, run_first_q, run_end_q;
   logic                 claim, lane_end, runs_end, cmd_take;
   logic [1:0]           asked_q, came;         // per half: a command went out; the last of one's data comes
@@ -158,6 +167,7 @@ module pen_fetch #(
   assign cmd_valid_o = state_q == Command;
   assign cmd_addr_o = cmd_addr_q;
   assign cmd_words_o = cmd_words_q;
+  assign cmd_place_o = place_q;
   assign cmd_tag_o = {fill_q, lane_q, RecordBits'(run_first_q)};
 
   for (genvar h = 0; h < 2; h++) begin : gen_half
@@ -212,6 +222,7 @@ module pen_fetch #(
         end else begin
           run_q <= run_q + 1'b1;
           cmd_addr_q <= record_q + (AddrBits'(run_first_q) << $clog2(BusBytes));
+          place_q <= place_i + PlaceBits'(offset_q) + PlaceBits'(run_first_q);
           cmd_words_q <= run_end_q - run_first_q;
           state_q <= Command;
         end
@@ -274,6 +285,8 @@ module pen_fetch #(
   end
 
   assign group_valid_o = issued_q[take_q] && arrived_q[take_q];
+  assign waits_data_o = !group_valid_o && (!arrived_q[take_q] || ((state_q != Wait) && !pinned_q));
+  assign waits_filter_o = !group_valid_o && arrived_q[take_q] && chosen_ready_o && !chosen_valid_i;
   assign group_half_o = take_q;
   assign group_weight_o = weight_q[take_q];
   assign group_last_lane_o = last_lane_q[take_q];

@@ -19,6 +19,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
 from cocotb.utils import get_sim_steps, get_sim_time
 
+from hw.image import HEADER_BYTES
 from sim.memory import Memory, Timing
 
 PERIOD_NS = 10
@@ -230,7 +231,8 @@ class AxiReadMemory:
         prefix: str = "m_axi",
         memory: Memory | None = None,
     ) -> None:
-        self._dut, self._image, self._base, self._latency = dut, image, base, latency
+        self._dut, self._base, self._latency = dut, base, latency
+        self.image = bytearray(image)  # may change
         self._ports = {
             name: getattr(dut, f"{prefix}_{name}")
             for name in (
@@ -243,7 +245,7 @@ class AxiReadMemory:
         self._rng = random.Random(seed)  # noqa: S311 - stimulus
         self._shape = memory.timing if memory else None
         self._timing = Timing(memory, self._bus) if memory else None
-        self._next_beat = 0
+        self._next_beat = self._timed_beats = 0
         self._bursts: deque[_Burst] = deque()
         self.failing: set[int] = set()
         self.refusing = self.silent = False
@@ -292,26 +294,32 @@ class AxiReadMemory:
             ports["rresp"].value = 3
             return
         offset = burst.address - self._base
-        ports["rdata"].value = int.from_bytes(self._image[offset : offset + self._bus], "little")
+        ports["rdata"].value = int.from_bytes(self.image[offset : offset + self._bus], "little")
         ports["rlast"].value = burst.left == 1
         ports["rresp"].value = 2 if burst.address in self.failing else 0
 
     def _taken(self) -> None:
         self.beats += 1
         burst = self._bursts[0]
+        self._next_beat = self.now + 1
+        if not self.of_header(burst.address):
+            self._timed_beats += 1
+            if self._shape and self._shape.gap_every and self._timed_beats % self._shape.gap_every == 0:
+                self._next_beat += self._shape.gap_cycles
         burst.address += self._bus
         burst.left -= 1
         burst.offers.popleft()
-        self._next_beat = self.now + 1
-        if self._shape and self._shape.gap_every and self.beats % self._shape.gap_every == 0:
-            self._next_beat += self._shape.gap_cycles
         if not burst.left:
             self._bursts.popleft()
             if self._shape and len(self._bursts) >= self._shape.outstanding:
                 self._serve(self._bursts[self._shape.outstanding - 1])  # it takes the place in service
 
+    def of_header(self, address: int) -> bool:
+        """Whether it is in the image's header, whose timing is nobody's business (see `sim.memory`)."""
+        return address - self._base < HEADER_BYTES
+
     def _serve(self, burst: _Burst) -> None:
-        if self._timing is None:
+        if self._timing is None or self.of_header(burst.address):
             burst.offers.extend([self.now + self._rng.randint(*self._latency)] * burst.left)
         else:
             burst.offers.extend(self._timing.serve(self.now, burst.address, burst.left))
@@ -323,7 +331,7 @@ class AxiReadMemory:
         assert int(self._ports["arburst"].value) == 1, f"{where}: ARBURST is not INCR"
         assert address % self._bus == 0, f"{where} is not aligned"
         assert address >> 12 == last >> 12, f"{where} crosses 4 KB"
-        assert self._base <= address <= last < self._base + len(self._image), f"{where} leaves the image"
+        assert self._base <= address <= last < self._base + len(self.image), f"{where} leaves the image"
         self.requests.append((address, beats))
         self._bursts.append(_Burst(address, beats))
         if self._shape is None or len(self._bursts) <= self._shape.outstanding:

@@ -120,9 +120,9 @@ def design(name: str) -> Design:
     return Design(name, layers[0].input, layers[0].input_format, (), (*layers, logits), engine)
 
 
-def parameters(name: str) -> dict[str, int]:
+def parameters(name: str) -> dict[str, str]:
     """Of the instance that runs `design(name)`."""
-    return {key: int(value) for key, value in Program(design(name)).parameters.items()}
+    return Program(design(name)).parameters
 
 
 def tables(name: str) -> dict[str, str]:
@@ -148,13 +148,14 @@ class Testbench:
         seed: int,
         pause: float = 0.0,
         latency: tuple[int, int] = (1, 1),
+        images: int = 1,  # in memory, one behind the other
     ) -> None:
         self.dut, self.design = dut, design(os.environ["PEN_CASE"])
         self.rng = random.Random(seed)  # noqa: S311 - stimulus
         dut._log.info("stimulus from seed %d", seed)
         self.counter = CycleCounter(dut)
         self.memory = AxiReadMemory(
-            dut, image.build(self.design), BASE, latency, (pauses(pause, 11), pauses(pause, 12)), seed
+            dut, images * image.build(self.design), BASE, latency, (pauses(pause, 11), pauses(pause, 12)), seed
         )
         self.probes = Probes(dut, self.design, self.counter)
         self.answers: list[list[Logit]] = []
@@ -170,6 +171,22 @@ class Testbench:
         dut.enable_i.value = 1
         dut.timeout_i.value = 0
         self.select({})
+
+    @property
+    def header_beats(self) -> int:
+        """Beats in which the engine reads a header."""
+        return -(-image.IDENTITY_BYTES // self.design.engine.bus_bytes)
+
+    async def ready(self) -> None:
+        """Wait until the header has been read; returns just after a rising edge."""
+        while self.memory.beats < self.header_beats:
+            await RisingEdge(self.dut.clk_i)
+        await cycles(self.dut, 3)
+
+    def headers_only(self, since: int, base: int) -> bool:
+        """Whether all requests, from number `since` on, are for the header of the image at `base`."""
+        header = range(base, base + image.IDENTITY_BYTES)
+        return all(address in header for address, _ in self.memory.requests[since:])
 
     def stop(self) -> None:
         """Let go of all signals; for resets."""
@@ -260,7 +277,8 @@ async def frames_are_answered(dut: Any, pause: float, latency: tuple[int, int]) 
     await bench.ended(len(frames))
     for index in range(len(frames)):
         bench.check(index, traces, index)
-    assert bench.memory.beats * bench.design.engine.bus_bytes == sum(int(trace.bytes.sum()) for trace in traces)
+    beats = bench.memory.beats - bench.header_beats
+    assert beats * bench.design.engine.bus_bytes == sum(int(trace.bytes.sum()) for trace in traces)
     assert bench.memory.most_in_flight <= bench.design.engine.outstanding
 
 
@@ -313,6 +331,7 @@ async def layer_cycles_add_up_to_the_frame(dut: Any) -> None:
     """The counters of a frame's layers are, together, the cycles that it kept the engine busy, but for the last one."""
     await _start(dut)
     bench = Testbench(dut, 3)
+    await bench.ready()
     bench.send(bench.frames(1))
     busy = 0
     while not bench.probes.frames:
@@ -329,6 +348,7 @@ async def disabled_it_finishes_a_frame_and_starts_none(dut: Any) -> None:
     """Frames wait in the double buffer and go on when the engine is enabled again."""
     await _start(dut)
     bench = Testbench(dut, 4)
+    await bench.ready()
     frames = bench.frames(3)
     traces = bench.expected(frames)
     bench.send(frames)
@@ -376,6 +396,7 @@ async def a_frame_waits_for_its_mark_and_is_as_bad_as_that(dut: Any) -> None:
     """Marks may come long after their frames, or as many before as fit; a bad one is for its own frame only."""
     await _start(dut)
     bench = Testbench(dut, 6)
+    await bench.ready()
     frames = bench.frames(5)
     traces = bench.expected(frames)
     done: list[bool] = []
@@ -398,6 +419,133 @@ async def a_frame_waits_for_its_mark_and_is_as_bad_as_that(dut: Any) -> None:
     for index in range(5):
         bench.check(index, traces, index, bad=index in (0, 3))
     assert done == [True, False, False, True, False]
+
+
+class Causes:
+    """Counts the pulses of the ports that tell why a frame is bad."""
+
+    def __init__(self, dut: Any) -> None:
+        self._ports = {"bus": dut.bus_error_o, "timeout": dut.timeout_o, "image": dut.wrong_image_o}
+        self._dut, self._seen = dut, set[str]()
+        cocotb.start_soon(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            await FallingEdge(self._dut.clk_i)
+            self._seen |= {name for name, port in self._ports.items() if int(port.value)}
+
+    def take(self) -> set[str]:
+        """Those seen since they were last taken."""
+        seen, self._seen = self._seen, set()
+        return seen
+
+
+@cocotb.test()
+async def another_image_is_refused(dut: Any) -> None:
+    """Whichever byte of the header is wrong: frames read nothing and are bad, until the image is right."""
+    await _start(dut)
+    bench, causes = Testbench(dut, 12), Causes(dut)
+    await bench.ready()
+    assert not causes.take()
+    frames = bench.frames(1)
+    traces = bench.expected(frames)
+    answered = 0
+    for byte in (0, 7, 8, 13, 16, 23):
+        bench.memory.image[byte] ^= 0x10
+        dut.enable_i.value = 0
+        await cycles(dut, 2)
+        dut.enable_i.value = 1
+        await cycles(dut, 40)
+        assert causes.take() == {"image"}, f"byte {byte}"
+        before = len(bench.memory.requests)
+        for _ in range(2):
+            bench.send(frames)
+            answered += 1
+            await bench.ended(answered)
+            assert bench.answers[-1][-1].bad
+            assert causes.take() == {"image"}
+        assert bench.headers_only(before, BASE)
+        bench.memory.image[byte] ^= 0x10
+        bench.send(frames)
+        answered += 1
+        await bench.ended(answered)
+        bench.check(answered - 1, traces, 0)
+        assert not causes.take()
+    bench.memory.image[24:64] = bytes(40)  # the rest of the header is not the engine's business
+    dut.enable_i.value = 0
+    await cycles(dut, 2)
+    dut.enable_i.value = 1
+    bench.send(frames)
+    await bench.ended(answered + 1)
+    bench.check(answered, traces, 0)
+
+
+@cocotb.test()
+async def a_header_that_cannot_be_read_is_read_again(dut: Any) -> None:
+    """An error or silence there has its own cause; the frame is bad, and the next one right."""
+    await _start(dut)
+    bench, causes = Testbench(dut, 13), Causes(dut)
+    await bench.ready()
+    dut.timeout_i.value = 60
+    frames = bench.frames(1)
+    traces = bench.expected(frames)
+    for index, cause in enumerate(("bus", "timeout")):
+        dut.enable_i.value = 0
+        await cycles(dut, 2)
+        bench.memory.failing = {BASE} if cause == "bus" else set()
+        bench.memory.silent = cause == "timeout"
+        dut.enable_i.value = 1
+        bench.send(frames)
+        await bench.ended(2 * index + 1)
+        assert bench.answers[-1][-1].bad
+        assert causes.take() == {cause}
+        bench.memory.failing, bench.memory.silent = set(), False
+        bench.send(frames)
+        await bench.ended(2 * index + 2)
+        bench.check(2 * index + 1, traces, 0)
+        assert not causes.take()
+
+
+@cocotb.test()
+async def a_frame_reads_one_image_only(dut: Any) -> None:
+    """IMAGE_BASE changes in mid-frame, to an image whose header is wrong, or there and back: from the next frame on."""
+    await _start(dut)
+    bench, causes = Testbench(dut, 14, images=2), Causes(dut)
+    size = len(bench.memory.image) // 2
+    bench.memory.image[size] ^= 1
+    bench.memory.image[size + image.HEADER_BYTES :] = bytes(size - image.HEADER_BYTES)
+    frames = bench.frames(1)
+    traces = bench.expected(frames)
+
+    async def moved_in_mid_frame(*bases: int) -> None:
+        before = len(bench.memory.requests)
+        while bench.headers_only(before, BASE):
+            await RisingEdge(dut.clk_i)
+        for base in bases:
+            dut.image_base_i.value = base
+            await cycles(dut, 2)
+
+    bench.send(frames)
+    await moved_in_mid_frame(BASE + size)
+    await bench.ended(1)
+    bench.check(0, traces, 0)
+    await cycles(dut, 60)
+    assert causes.take() == {"image"}
+    before = len(bench.memory.requests)
+    bench.send(frames)
+    await bench.ended(2)
+    assert bench.answers[-1][-1].bad
+    assert bench.headers_only(before, BASE + size)
+    dut.image_base_i.value = BASE
+    await cycles(dut, 60)
+    causes.take()
+    bench.send(frames)
+    await moved_in_mid_frame(BASE + size, BASE)
+    bench.send(frames)
+    await bench.ended(4)
+    for index in (2, 3):
+        bench.check(index, traces, 0)
+    assert not causes.take()
 
 
 @cocotb.test()

@@ -22,6 +22,7 @@ COUNTS = (LayerRegister.CHOSEN, LayerRegister.CYCLES, LayerRegister.BYTES)
 READ_ONLY = (
     *(Register.ID, Register.VERSION, Register.FINGERPRINT_LOW, Register.FINGERPRINT_HIGH),
     *(Register.FRAMES, Register.CYCLES, Register.BYTES, Register.BAD_FRAMES),
+    *(Register.STALL_INPUT, Register.STALL_MEMORY, Register.STALL_OUTPUT, Register.STALL_PREDICT),
 )
 
 
@@ -77,7 +78,16 @@ async def pulse(dut: Any, signal: Any) -> None:
 
 async def prepare(dut: Any) -> None:
     """Clock and reset; nothing happens in the accelerator."""
-    ins = ("busy_i", "errors_i", "frame_done_i", "frame_bad_i", "layer_done_i", "layer_index_i", "layer_cycles_i")
+    ins = (
+        "busy_i",
+        "errors_i",
+        "frame_done_i",
+        "frame_bad_i",
+        "stall_i",
+        "layer_done_i",
+        "layer_index_i",
+        "layer_cycles_i",
+    )
     ports = ("awvalid", "wvalid", "bready", "arvalid", "rready")
     names = (*ins, "layer_bytes_i", "layer_chosen_i", *(f"s_axil_{port}" for port in ports))
     await start(dut, *(getattr(dut, name) for name in names))
@@ -218,6 +228,12 @@ async def counters_count_from_enable_on(dut: Any) -> None:
             dut.frame_bad_i.value = bad
             await pulse(dut, dut.frame_done_i)
             await RisingEdge(dut.clk_i)
+        for waits in (0b0001, 0b1000, 0b0110, 0b1000, 0b1000):
+            dut.stall_i.value = waits
+            await RisingEdge(dut.clk_i)
+        dut.stall_i.value = 0
+        stalls = [await bench.read(register) for register in READ_ONLY[-4:]]
+        assert stalls == [1, 1, 1, 3]
         assert await bench.read(Register.FRAMES) == 5
         assert await bench.read(Register.BAD_FRAMES) == 3
         assert await bench.read(Register.BYTES) == 0x1_0000 + 42

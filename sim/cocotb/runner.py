@@ -50,7 +50,7 @@ def simulate(
     sources: Sequence[Path],
     module: str,
     case: str,
-    parameters: Mapping[str, int] | None = None,
+    parameters: Mapping[str, int | str] | None = None,
     testcase: str | None = None,
     environment: Mapping[str, str] | None = None,
     tables: Mapping[str, str] | None = None,

@@ -206,6 +206,7 @@ private:
         std::vector<pen::Fault> faults;         // of the streams
         int64_t in_frame = 0, in_pixel = 0;     // next beat of s_axis
         int64_t out_frame = 0, out_index = 0;   // next beat of m_axis
+        int64_t unread_cycles = 0;              // in which that has been offered
         int64_t probed_frame = 0, probed_layer = 0;
         int64_t bytes_before = 0, bursts_before = 0;  // on the bus, before the frame that the tail works on
         std::vector<bool> measured;             // channels of the frame whose strength has been seen
@@ -263,6 +264,17 @@ private:
         }
     }
 
+    // Whether the logits of the frame that is answered are left where they are; the fault is over when it has happened.
+    bool unread() {
+        if (!run_) return false;
+        for (pen::Fault& fault : run_->faults) {
+            if (fault.kind != pen::FaultKind::kUnread || fault.at != run_->out_frame || fault.happened) continue;
+            fault.happened = run_->unread_cycles >= fault.amount;
+            return !fault.happened;
+        }
+        return false;
+    }
+
     // Beats of the frame that is sent.
     int64_t frame_beats() {
         for (pen::Fault& fault : run_->faults) {
@@ -276,7 +288,7 @@ private:
     void cycle() {
         drive_source();
         drive_memory();
-        dut_->m_axis_tready = !sink_stall_.draw();
+        dut_->m_axis_tready = !sink_stall_.draw() && !unread();
         dut_->clk_i = 0;
         evaluate();
         if (dut_->rst_ni || memory_outlives_) sample_memory();
@@ -341,6 +353,8 @@ private:
             }
         }
         sink_waiting_ = d.m_axis_tvalid && !d.m_axis_tready;
+        if (run_ && sink_waiting_) ++run_->unread_cycles;
+        if (run_ && d.m_axis_tready) run_->unread_cycles = 0;
         sink_value_ = value;
         sink_flags_ = flags;
         if (!d.m_axis_tvalid || !d.m_axis_tready) return;

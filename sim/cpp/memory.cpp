@@ -96,11 +96,13 @@ const uint8_t* Memory::data() {
 void Memory::take_beat(int64_t now) {
     data_valid_ = false;
     ++fault_beat_;
-    bytes_read_ += bus_bytes_;
-    ++beats_;
     next_beat_ = now + 1;
-    if (shape_.gap_every > 0 && beats_ % shape_.gap_every == 0) next_beat_ += shape_.gap_cycles;
     Burst& burst = bursts_.front();
+    if (!of_header(burst.address)) {
+        bytes_read_ += bus_bytes_;
+        ++beats_;
+        if (shape_.gap_every > 0 && beats_ % shape_.gap_every == 0) next_beat_ += shape_.gap_cycles;
+    }
     ++burst.taken;
     if (burst.at + 1 < burst.plan.size() && burst.plan[burst.at + 1].beat == burst.taken) ++burst.at;
     if (burst.taken < burst.beats) return;
@@ -129,10 +131,17 @@ void Memory::accept(int64_t now, const ReadRequest& request) {
     ++fault_request_;
     refused_ = 0;
     bursts_.push_back({request.address, int64_t{request.length} + 1, 0, {}, 0});
-    ++bursts_read_;
+    if (!of_header(request.address)) ++bursts_read_;
     if (bursts_.size() <= static_cast<size_t>(shape_.outstanding)) serve(now, bursts_.back());
 }
 
-void Memory::serve(int64_t now, Burst& burst) { timing_->serve(now, burst.address, burst.beats, burst.plan); }
+// The image's header opens no rows: it is read before the first frame, at a time that depends on the registers written.
+void Memory::serve(int64_t now, Burst& burst) {
+    if (of_header(burst.address)) {
+        burst.plan.push_back({0, now + std::max<int64_t>(shape_.latency, 1)});
+    } else {
+        timing_->serve(now, burst.address, burst.beats, burst.plan);
+    }
+}
 
 }  // namespace pen

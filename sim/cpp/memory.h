@@ -15,7 +15,7 @@
 namespace pen {
 
 // What goes wrong, each once, counted from the moment in which it is ordered; the encoding of sim/faults.py.
-enum class FaultKind : int64_t { kFrameLength, kBusError, kSilence, kRefusal, kFlippedBit, kRegisterWrite };
+enum class FaultKind : int64_t { kFrameLength, kBusError, kSilence, kRefusal, kFlippedBit, kRegisterWrite, kUnread };
 
 struct Fault {
     FaultKind kind;
@@ -61,6 +61,7 @@ public:
     void accept(int64_t now, const ReadRequest& request);
     void refused();  // a request was offered and not taken
 
+    // Both without the image's header.
     int64_t bytes_read() const { return bytes_read_; }
     int64_t bursts_read() const { return bursts_read_; }
 
@@ -76,6 +77,8 @@ private:
     Fault* ordered(FaultKind kind, int64_t at);
 
     void serve(int64_t now, Burst& burst);
+    static constexpr uint64_t kHeaderBytes = 64;  // of the image
+    bool of_header(uint64_t address) const { return address - base_ < kHeaderBytes; }
 
     MemoryTiming shape_;
     std::unique_ptr<Timing> timing_;

@@ -144,6 +144,7 @@ module standin_probed #(
       .errors_i      ('{0: error, default: 1'b0}),
       .frame_done_i  (state_q == End1),
       .frame_bad_i   (rom[1] == FaultBad),
+      .stall_i       ('0),
       .layer_done_i  (probe_layer_valid),
       .layer_index_i (probe_layer_layer),
       .layer_cycles_i(probe_layer_cycles),
