@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from brevitas.export import export_qonnx
 from onnx import TensorProto, helper
 
+from flow.network import OwnNetwork
 from hw import support
 from hw.design import DesignError
 from hw.frames import dequantise_output, quantise_input
 from hw.qonnx import convert, prepare
 from sim import golden
-from tests.brevitas_nets import execute
+from tests.brevitas_nets import Net, execute
 from tests.layer_nets import ACCEPTED, REFUSED, Case, jet_tagging
 
 ROOT = Path(__file__).parent.parent
@@ -90,14 +93,21 @@ def test_groups_and_softmax_tell_what_becomes_of_them() -> None:
         _unsilenced(module)
 
 
-def _unsilenced(net: object) -> None:
+def _unsilenced(net: Net) -> None:
     """Prepare a network as a user does; `Net.qonnx` keeps warnings to itself."""
-    import torch
-    from brevitas.export import export_qonnx
-
-    assert hasattr(net, "module")
-    assert hasattr(net, "shape")
     prepare(export_qonnx(net.module, args=torch.zeros(1, *net.shape), dynamo=False))
+
+
+def test_a_file_of_one_dimension_takes_frames_as_it_says(tmp_path: Path) -> None:
+    net = next(case for case in ACCEPTED if case.layer == "Conv1D").net()
+    export_qonnx(net.module, args=torch.zeros(1, *net.shape), export_path=str(tmp_path / "net.onnx"), dynamo=False)
+    own = OwnNetwork.load(tmp_path / "net.onnx")
+    assert own.frame == net.shape
+    x = net.frames(5)
+    accelerator = convert(own.model, "build/unwritten").penstock
+    frames = quantise_input(accelerator.design, own.arrange(x), accelerator.layout)
+    answers = dequantise_output(accelerator.design, golden.run(accelerator.design, frames).outputs)
+    assert np.array_equal(answers, net.outputs(x))
 
 
 def test_frames_of_one_dimension_need_no_row() -> None:
