@@ -2,8 +2,8 @@
 
     python bench/hls.py [--json FILE] [--quick]
 
-Networks of `bench/networks.py` with random weights, layers from the fourth on lazy. Their C simulation (g++) is compared
-with the golden model by ``==``: logits, strengths, scores, chosen filters, feature maps, bytes read through the memory
+Networks of `bench/networks.py` with random weights, their upper layers lazy. Their C simulation (g++) is compared with
+the golden model by ``==``: logits, strengths, scores, chosen filters, feature maps, bytes read through the memory
 port. Times are CPU seconds of this process. ``--quick`` leaves VGG-16 out.
 """
 
