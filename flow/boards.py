@@ -28,7 +28,7 @@ from hw.design import (
 )
 from hw.emit.geometry import Geometry
 from hw.image import layout
-from hw.resources import resources
+from hw.resources import Estimate, resources
 from sim.cycles import CycleModel, Masks, Walk
 from sim.memory import Dram, dram
 
@@ -142,6 +142,24 @@ class Expected:
             fetched.append(max(0, filters) * record.stride * share / per_cycle)
         return tuple(fetched)
 
+    def fits(self, design: Design) -> bool:
+        """Whether the board has multipliers and memory for it."""
+        if _array_multipliers(design) > USABLE * self.board.multipliers:
+            return False
+        needs = self._needs(design)
+        limits = USABLE * self.board.multipliers, USABLE * self.board.memory_bits
+        return needs.multipliers <= limits[0] and needs.memory_bits <= limits[1]
+
+    def _needs(self, design: Design) -> Estimate:
+        key = _lanes(design)
+        if key not in self._known:
+            self._known[key] = resources(design)
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[Lanes | None, ...], Estimate]:
+        return {}
+
     def engine_cycles(self, lanes: Lanes) -> float:
         """Of a frame on the engine."""
         return sum(
@@ -164,23 +182,29 @@ class Expected:
                 found.append(Lanes(lanes, pixels))
         return min(found, key=lambda lanes: (lanes.multipliers, lanes.pixels), default=None)
 
-    def smallest_engine(self, cycles: float) -> Lanes | None:
-        """The fewest multipliers with which the engine takes no more cycles for a frame."""
+    def engines(self, cycles: float) -> list[Lanes]:
+        """For every width in pixels the fewest lanes with which the engine takes no more cycles for a frame.
+
+        The fewest multipliers come first; more pixels and fewer filters want less memory for weights.
+        """
         most, found = max(layer.filters for layer in self.design.tail), []
         for pixels in PIXELS:
             lanes = _least(lambda n: self.engine_cycles(Lanes(n, pixels)), cycles, most)  # noqa: B023 - called at once
             if lanes is not None:
                 found.append(Lanes(lanes, pixels))
-        return min(found, key=lambda lanes: (lanes.multipliers, lanes.pixels), default=None)
+        return sorted(found, key=lambda lanes: (lanes.multipliers, lanes.pixels))
 
-    def smallest(self, engine_cycles: float, stage_cycles: float) -> Design | None:
-        """The design of fewest multipliers whose engine and whose every head stage take no more cycles for a frame."""
-        engine = self.smallest_engine(engine_cycles)
+    def smallest(
+        self, engine_cycles: float, stage_cycles: float, fits: Callable[[Design], bool] = lambda _: True
+    ) -> Design | None:
+        """The design of fewest multipliers that `fits` and whose engine and every head stage take no more cycles."""
         stages = [self.smallest_stage(index, stage_cycles) for index in range(len(self.design.head))]
-        if engine is None or None in stages:
+        if None in stages:
             return None
         head = tuple(replace(layer, lanes=lanes) for layer, lanes in zip(self.design.head, stages, strict=True))
-        return replace(self.design, head=head, engine=replace(self.design.engine, lanes=engine))
+        engine = self.design.engine
+        sized = (replace(self.design, head=head, engine=replace(engine, lanes=x)) for x in self.engines(engine_cycles))
+        return next((design for design in sized if fits(design)), None)
 
 
 def _least(took: Callable[[int], float], cycles: float, most: int) -> int | None:
@@ -252,8 +276,6 @@ def choose(design: Design, keep: Mapping[str, int], on: Board, target: Target | 
     engine = replace(design.engine, bus_bytes=on.port_bytes, outstanding=max(8, design.engine.outstanding))
     expected = Expected(replace(design, engine=engine), keep, on)
     for candidate in _aimed(expected, target):
-        if not _fits(candidate, on):
-            break
         found = _judged(candidate, keep, on)
         if target.reached(found):
             return found
@@ -286,11 +308,11 @@ def _aimed(expected: Expected, target: Target) -> Iterator[Design]:
         found = None
         if target.frames_per_second is not None:
             cycles = clock / target.frames_per_second * SLACK**attempt
-            found = expected.smallest(cycles, cycles)
+            found = expected.smallest(cycles, cycles, expected.fits)
         elif target.latency is not None:
             cycles = clock * target.latency * SLACK**attempt
             parts = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6) if expected.design.head else (0.0,)
-            designs = [expected.smallest((1 - part) * cycles, part * cycles) for part in parts]
+            designs = [expected.smallest((1 - part) * cycles, part * cycles, expected.fits) for part in parts]
             found = min((x for x in designs if x is not None), key=_array_multipliers, default=None)
         if found is None:
             return
@@ -299,26 +321,19 @@ def _aimed(expected: Expected, target: Target) -> Iterator[Design]:
 
 def _fastest(expected: Expected) -> Design | None:
     """The design of most frames per second that fits the board; None if none does."""
-    fits = expected.smallest(np.inf, np.inf)
-    if fits is None or not _fits(fits, expected.board):
+    fits = expected.smallest(np.inf, np.inf, expected.fits)
+    if fits is None:
         return None
     enough = max(expected.engine_cycles(fits.engine.lanes), expected.stage_cycles(fits))
     short = enough / (expected.board.multipliers * 8)  # cycles, fewer than any board can do
     while enough / short > PRECISION:
         middle = float(np.sqrt(enough * short))
-        found = expected.smallest(middle, middle)
-        if found is not None and _fits(found, expected.board):
+        found = expected.smallest(middle, middle, expected.fits)
+        if found is not None:
             fits, enough = found, middle
         else:
             short = middle
     return fits
-
-
-def _fits(design: Design, on: Board) -> bool:
-    if _array_multipliers(design) > USABLE * on.multipliers:
-        return False
-    needs = resources(design)
-    return needs.multipliers <= USABLE * on.multipliers and needs.memory_bits <= USABLE * on.memory_bits
 
 
 def _judged(design: Design, keep: Mapping[str, int], on: Board) -> Choice:

@@ -124,14 +124,18 @@ def explore(
     storage: Annotated[
         str | None, typer.Option(help="database URL that several searches share; by default a file in the build folder")
     ] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="a cost beside accuracy: bytes (the default), cycles, energy; or several")
+    ] = None,
     build: BuildFolder = Path("build"),
+    board: BoardName = None,
 ) -> None:
-    """Search shares of filters per lazy layer for most accuracy at least bytes; goes on where it was stopped."""
-    flow = _flow(recipe.load(recipe_file), build)
+    """Search shares of filters per lazy layer for most accuracy at least cost; goes on where it was stopped."""
+    flow = _flow(_on(board, recipe.load(recipe_file)), build)
     from flow.explore import explore as search
     from flow.explore import table
 
-    front = search(flow, trials, images, storage)
+    front = search(flow, trials, images, storage, objective or ["bytes"])
     flow.console.print(table(front), highlight=False)
 
 

@@ -24,14 +24,13 @@ from hw.design import Design, IntArray
 from hw.resources import resources
 from sim import golden
 from sim.cycles import Cause, CycleModel, CycleRun, Masks
-from sim.energy import HOROWITZ, Energy, energy
+from sim.energy import HOROWITZ, USUAL, Energy, energy
 from sim.memory import Dram, Memory
 
 WIDTH = 720.0
 DENSE, LAZY = "var(--dense)", "var(--lazy)"
 COLOURS = [f"var(--c{n})" for n in range(len(Cause))]
 IN_A_ROW = 8  # frames of the stream
-USUAL = "DDR3"  # whose energy external memory takes, where the recipe names no board
 
 
 @dataclass(frozen=True)

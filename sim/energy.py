@@ -74,6 +74,8 @@ JOUPPI = EnergyTable(
     external=_EXTERNAL,
     fabric=_KUON,
 )
+USUAL = "DDR3"
+"""Memory that is taken where nothing else is known."""
 TABLES = {table.name: table for table in (HOROWITZ, JOUPPI)}
 
 

@@ -69,6 +69,17 @@ def test_a_latency_is_reached(design: Design) -> None:
     assert choice.multipliers < choose(design, HALF, ZYNQ).multipliers
 
 
+def test_where_memory_is_short_pixels_take_the_place_of_filters(design: Design) -> None:
+    """Every filter lane has a bank of weights; a lane of pixels has none."""
+    plenty = choose(design, HALF, ZYNQ)
+    short = replace(ZYNQ, memory_bits=round(0.8 * plenty.memory_bits / USABLE))
+    choice = choose(design, HALF, short)
+    assert choice.memory_bits <= USABLE * short.memory_bits
+    assert choice.design.engine.lanes.filters < plenty.design.engine.lanes.filters
+    assert choice.design.engine.lanes.pixels >= plenty.design.engine.lanes.pixels
+    assert choice.frames_per_second > 0.5 * plenty.frames_per_second
+
+
 def test_lazier_takes_a_smaller_engine_and_the_same_head(design: Design) -> None:
     cycles = 4000.0
     dense = Expected(design, {"conv2": 32, "conv3": 64}, ZYNQ).smallest(cycles, cycles)
