@@ -79,7 +79,7 @@ PROOFS = (
             Mutant("pen_fifo", "(write_q == LastSlot) ? '0 : write_q + 1'b1", "write_q + 1'b1"),
             Mutant("pen_fifo", "if (put && !get) level_d", "if (put) level_d"),
             Mutant("pen_fifo", "assign put     = valid_i && ready_q;", "assign put     = valid_i;"),
-            Mutant("pen_fifo", "valid_q <= level_d != '0;", "valid_q <= level_d > 1;"),
+            Mutant("pen_fifo", "valid_q <= more_q;", "valid_q <= 1'b1;"),
             Mutant("pen_fifo", "more_q ? storage_q[read_q]", "more_q ? storage_q[read_d]"),
             Mutant("pen_fifo", "      level_q <= '0;\n", ""),
         ),

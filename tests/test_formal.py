@@ -41,7 +41,7 @@ def test_what_fails_is_told_with_a_waveform(tmp_path: Path) -> None:
     result = prove(replace(FIFO, cover=2), tmp_path)
     assert (result.status, result.holds) == (Status.UNREACHED, False)
     assert "full" in str(result)
-    never_full = replace(FIFO, mutants=(Mutant("pen_fifo", "level_d != LevelBits'(Depth)", "1'b1"),))
+    never_full = replace(FIFO, mutants=(Mutant("pen_fifo", "level_q != LevelBits'(Depth - 1)", "1'b1"),))
     assert catches(never_full, never_full.mutants[0], tmp_path)
     assert list(tmp_path.glob("*-mutant0/trace.vcd"))
 

@@ -551,23 +551,29 @@ module pen_engine #(
   logic signed [ScoreBits-1:0] threshold_q;
 
   // Filters to compute: the pinned ones and then those selected, or all of them, pinned ones first. What the ports say of
-  // the layer is read in the cycle before it starts. Above a threshold the number is not known before the end of the
+  // the layer is read two cycles before it starts. Above a threshold the number is not known before the end of the
   // selection, so it is at most all. No score is lower than -High, so limiting the threshold to that changes nothing.
-  logic [15:0]                 keep;
+  logic [15:0]                 keep_q;
+  logic [1:0]                  mode_q;
   logic                        all, above;
-  logic signed [31:0]          level;
+  logic signed [31:0]          level_q;
   logic [IndexBits-1:0]        count;
   logic signed [ScoreBits-1:0] threshold;
-  assign keep = keep_i[built_q];
-  assign above = mode_i[built_q][1];
-  assign all = !built.lazy || (mode_i[built_q] == 2'd0) || (!above && (keep >= 16'(built.filters)));
-  assign count = (all || above) ? built.filters : (keep < 16'(built.pinned)) ? built.pinned : IndexBits'(keep);
-  assign level = threshold_i[built_q];
+
+  always_ff @(posedge clk_i) begin
+    keep_q <= keep_i[built_q];
+    mode_q <= mode_i[built_q];
+    level_q <= threshold_i[built_q];
+  end
+
+  assign above = mode_q[1];
+  assign all = !built.lazy || (mode_q == 2'd0) || (!above && (keep_q >= 16'(built.filters)));
+  assign count = (all || above) ? built.filters : (keep_q < 16'(built.pinned)) ? built.pinned : IndexBits'(keep_q);
   if (ScoreBits < 32) begin : gen_threshold
     localparam logic signed [31:0] High = (32'sd1 << (ScoreBits - 1)) - 32'sd1;
-    assign threshold = (level > High) ? ScoreBits'(High) : (level < -High) ? ScoreBits'(~High) : ScoreBits'(level);
+    assign threshold = (level_q > High) ? ScoreBits'(High) : (level_q < -High) ? ScoreBits'(~High) : ScoreBits'(level_q);
   end else begin : gen_wide_threshold
-    assign threshold = ScoreBits'(level);
+    assign threshold = ScoreBits'(level_q);
   end
 
   always_ff @(posedge clk_i) begin

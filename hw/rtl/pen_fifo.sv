@@ -72,9 +72,17 @@ module pen_fifo #(
     write_q <= write_d;
     read_q  <= read_d;
     level_q <= level_d;
-    valid_q <= level_d != '0;
-    more_q  <= level_d > LevelBits'(1);
-    ready_q <= level_d != LevelBits'(Depth);
+    // What becomes of the flags is there before it is known whether a word comes or goes.
+    if (put && !get) begin
+      valid_q <= 1'b1;
+      more_q  <= valid_q;
+      ready_q <= level_q != LevelBits'(Depth - 1);
+    end
+    if (get && !put) begin
+      valid_q <= more_q;
+      more_q  <= 32'(level_q) > 2;
+      ready_q <= 1'b1;
+    end
     if (!rst_ni) begin
       write_q <= '0;
       read_q  <= '0;
@@ -85,9 +93,10 @@ module pen_fifo #(
     end
   end
 
-  // Apart from the control registers, so that the storage maps onto RAM: no reset reaches it.
+  // Apart from the control registers, so that the storage maps onto RAM: no reset reaches it. While there is a place, the
+  // next one holds what is offered, taken or not.
   always_ff @(posedge clk_i) begin
-    if (store) storage_q[write_q] <= data_i;
+    if (ready_q) storage_q[write_q] <= data_i;
     if (load) first_q <= more_q ? storage_q[read_q] : data_i;
   end
 
