@@ -17,6 +17,7 @@ from hw.options import KINDS, Taps, kept_filters
 from sim import golden
 from sw import predictors
 from sw.data import FloatArray
+from sw.gate import proportions
 from sw.paths.hardware import Calibration, derive
 from sw.paths.path import best
 
@@ -169,27 +170,30 @@ def fit_predictors(dense: Design, plan: Plan, fitting: Fitting) -> Fitted:
     """
     fitted = Fitted({}, {})
     shares = FIT_SHARES if fitting.recipe.mode is Mode.TOP else (1.0,)
+    filters = {layer.name: layer.filters for layer in dense.layers}
+    keeps = {name: kept_filters(name, lazy.keep, filters[name]) / filters[name] for name, lazy in plan.lazy.items()}
+    exponents = proportions(keeps)
     maps = [fitting.frames]  # what the next layer reads, at each share
     for layer in dense.layers:
         if layer.name not in plan.lazy:
             maps = [golden.layer(layer, each).output for each in maps]
             continue
         full = [golden.layer(layer, each) for each in maps]
-        keep = kept_filters(layer.name, plan.lazy[layer.name].keep, layer.filters)
+        keep, exponent = keeps[layer.name], exponents[layer.name]
         strengths = np.concatenate([trace.strengths for trace in full])
         labels = None if fitting.labels is None else np.tile(fitting.labels, len(full))
         targets = np.concatenate([golden.strength(trace.output) for trace in full])
-        predictor = fitting.fit(keep / layer.filters, strengths, targets, labels)
+        predictor = fitting.fit(keep, strengths, targets, labels)
         fitted.predictors[layer.name] = predictor
         counting = isinstance(predictor, predictors.PathPredictor | predictors.ClassPredictor)
         scores = predictor.scores(strengths)
-        level = 0 if counting else predictors.threshold(scores, keep / layer.filters)
+        level = 0 if counting else predictors.threshold(scores, keep)
         fitted.thresholds[layer.name] = level
         full = full * (len(shares) // len(full))  # until here all shares read the same map
         maps = []
         for trace, share in zip(full, shares, strict=True):
             scores = predictor.scores(trace.strengths)
-            chosen = predictors.top(scores, kept_filters(layer.name, share, layer.filters))
+            chosen = predictors.top(scores, kept_filters(layer.name, share**exponent, layer.filters))
             if fitting.recipe.mode is Mode.THRESHOLD:
                 chosen = scores > level
             maps.append(np.where(chosen[:, :, None, None], trace.output, 0))
@@ -240,8 +244,12 @@ def most_chosen(design: Design, plan: Plan, frames: IntArray) -> dict[str, list[
 
 
 def keep_share(design: Design, share: float) -> dict[str, int]:
-    """`keep` with which every lazy layer computes this share of its filters."""
-    return {layer.name: kept_filters(layer.name, float(share), layer.filters) for layer in design.lazy_layers}
+    """`keep` with which lazy layers compute this share of their filters, in the proportions of the design's own."""
+    exponents = proportions({x.name: (x.keep or x.filters) / x.filters for x in design.lazy_layers})
+    return {
+        layer.name: kept_filters(layer.name, float(share ** exponents[layer.name]), layer.filters)
+        for layer in design.lazy_layers
+    }
 
 
 def integer_frames(graph: Any, frames: FloatArray) -> IntArray:

@@ -113,8 +113,9 @@ class QuantiseSection(FitSection):
 
     Below 1.0, `gate` makes lazy layers practise: a share of their filters, drawn from `gate` to 1 for every batch,
     stays and the weakest are set to zero, so that the network bears what lazy inference does to it. The weakest are
-    known by their own strength, or `predicted` as in hardware, by predictors that learn beside the network. `tune` says
-    which layers learn: `all`, or those from the first `lazy` one on, which is faster.
+    known by their own strength, or `predicted` as in hardware, by predictors that learn beside the network. Layers
+    share in it in the proportions of their `keep`. `tune` says which layers learn: `all`, or those from the first
+    `lazy` one on, which is faster. `distil` is the share of the loss that asks for the answers of the float network.
     """
 
     epochs: PositiveInt = 15
@@ -124,6 +125,7 @@ class QuantiseSection(FitSection):
     gate: Share = 1.0
     gate_by: Literal["strength", "prediction"] = "strength"
     tune: Literal["all", "lazy"] = "all"
+    distil: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class OnnxSection(Section):

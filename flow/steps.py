@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -434,9 +434,9 @@ def quantise(flow: Flow, aside: Path) -> None:
     quantised = quant.train.quantise(
         network,
         flow.data,
-        _settings(section, flow.recipe.seed),
+        replace(_settings(section, flow.recipe.seed), distil=section.distil),
         quant.train.Bits(section.weights, section.activations),
-        sw.gate.Gate(lazy, section.gate, section.gate_by == "prediction") if lazy and section.gate < 1 else None,
+        _practice(flow.recipe, network) if lazy and section.gate < 1 else None,
         progress=flow.console.is_terminal,
         masks=trained.masks,
         checkpoint=flow.checkpoint("quantise"),
@@ -450,6 +450,18 @@ def quantise(flow: Flow, aside: Path) -> None:
         int8=share(logits.argmax(axis=1) == flow.data.test_y),
     )
     (aside / ACCURACY).write_text(accuracy.model_dump_json(indent=1))
+
+
+def _practice(recipe: Recipe, network: torch.nn.Module) -> sw.gate.Gate:
+    """What lazy layers practise with: shares in the proportions of the recipe's."""
+    layers = recipe.layers or {}
+    shares = {}
+    for name in lazy_layers(recipe):
+        filters = len(network.get_parameter(f"{name}.weight"))
+        shares[name] = kept_filters(name, layers[name].keep, filters) / filters
+    exponents = tuple(sw.gate.proportions(shares).values())
+    section = recipe.quantise
+    return sw.gate.Gate(tuple(shares), section.gate, section.gate_by == "prediction", exponents)
 
 
 ORDERED_BY = 256  # training images that tell which filters fire together

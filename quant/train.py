@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,15 +60,16 @@ def quantise(
     """Calibrate on the training images and train on with quantised weights and activations; scales stay.
 
     Batch normalisation is folded into the layers before it. An interrupted training goes on from `checkpoint`. Weights
-    that `masks` (see `sw.pruning`) remove stay zero. `model` stays as it is. Layers called
-    `frozen` keep what they have. The same arguments give the same network.
+    that `masks` (see `sw.pruning`) remove stay zero. `model` stays as it is; it is the teacher where `settings` ask for
+    one. Layers called `frozen` keep what they have. The same arguments give the same network.
     """
     plain = folded(model)
     network = quantised(plain, calibrate(plain, data.train_x[:CALIBRATION], bits))
     for name in frozen:
         network.get_submodule(name).requires_grad_(False)
     with held(network, masks or {}):
-        fit(network, data, settings, gate, "quantised training", progress, checkpoint)
+        teacher = copy.deepcopy(plain) if settings.distil else None
+        fit(network, data, settings, gate, "quantised training", progress, checkpoint, teacher)
     return network
 
 

@@ -11,26 +11,44 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+def proportions(shares: Mapping[str, float]) -> dict[str, float]:
+    """Exponents that spread a share s over layers: each keeps ``s**exponent``, the geometric mean of all is s.
+
+    `shares`, above 0 and up to 1, are what layers keep at one s. A layer that keeps all always does; if all do, or all
+    keep the same, the exponents are 1.
+    """
+    if len({*shares.values()}) <= 1:
+        return dict.fromkeys(shares, 1.0)
+    logs = {name: float(np.log(share)) for name, share in shares.items()}
+    mean = sum(logs.values()) / len(logs)
+    return {name: log / mean for name, log in logs.items()}
 
 
 @dataclass(frozen=True)
 class Gate:
     """The share of filters of `layers` that stay is drawn anew for every batch, evenly from `least` to 1.
 
-    Filters are ranked by the sum of their outputs after ReLU (before pooling), and every layer draws a share of its
-    own. With `predicted` they are ranked as in hardware, by a linear map of the activation strengths of the layer's
-    input (Leroux et al. 2016), which is fitted anew as training goes on; all layers then share one draw, because
-    errors of prediction and of pruning add up along the network.
+    A layer with an exponent in `exponents` keeps that power of the share (see `proportions`). Filters are ranked by the
+    sum of their outputs after ReLU (before pooling), and every layer draws a share of its own. With `predicted` they
+    are ranked as in hardware, by a linear map of the activation strengths of the layer's input (Leroux et al. 2016),
+    which is fitted anew as training goes on; all layers then share one draw, because errors of prediction and of
+    pruning add up along the network.
     """
 
     layers: tuple[str, ...]
     least: float = 0.25
     predicted: bool = False
+    exponents: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.exponents) not in (0, len(self.layers)):
+            raise ValueError(f"gate: {len(self.exponents)} exponents for {len(self.layers)} layers")
         if not 0 < self.least <= 1:
             raise ValueError(f"gate: least share {self.least}; accepted: above 0, up to 1")
 
@@ -90,8 +108,13 @@ def gated(model: nn.Module, gate: Gate) -> Iterator[dict[str, OnlinePredictor]]:
     predictors = {name: OnlinePredictor() for name in gate.layers} if gate.predicted else {}
     draw = _Draw(gate.least)
     handles = []
-    for index, name in enumerate(gate.layers):
-        hook = _Predicted(draw, predictors[name], index == 0) if gate.predicted else _Strongest(gate.least)
+    exponents = gate.exponents or (1.0,) * len(gate.layers)
+    for index, (name, exponent) in enumerate(zip(gate.layers, exponents, strict=True)):
+        hook = (
+            _Predicted(draw, predictors[name], index == 0, exponent)
+            if gate.predicted
+            else _Strongest(gate.least, exponent)
+        )
         handles.append(layers[name].register_forward_hook(hook))
     try:
         yield predictors
@@ -101,16 +124,16 @@ def gated(model: nn.Module, gate: Gate) -> Iterator[dict[str, OnlinePredictor]]:
 
 
 class _Strongest:
-    def __init__(self, least: float) -> None:
-        self.least = least
+    def __init__(self, least: float, exponent: float) -> None:
+        self.least, self.exponent = least, exponent
 
     def __call__(self, layer: nn.Module, _: object, output: Tensor) -> Tensor | None:
         if not layer.training:
             return None
         strengths = _strengths(functional.relu(output.detach()))
         filters = strengths.shape[1]
-        keep = int(torch.randint(max(1, int(filters * self.least)), filters + 1, ()))
-        return _keep(output, strengths, keep)
+        drawn = int(torch.randint(max(1, int(filters * self.least)), filters + 1, ()))
+        return _keep(output, strengths, _power(drawn / filters, self.exponent, filters))
 
 
 class _Draw:
@@ -124,8 +147,8 @@ class _Draw:
 
 
 class _Predicted:
-    def __init__(self, draw: _Draw, predictor: OnlinePredictor, first: bool) -> None:
-        self.draw, self.predictor, self.first = draw, predictor, first
+    def __init__(self, draw: _Draw, predictor: OnlinePredictor, first: bool, exponent: float) -> None:
+        self.draw, self.predictor, self.first, self.exponent = draw, predictor, first, exponent
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not layer.training:
@@ -137,8 +160,12 @@ class _Predicted:
         targets = _strengths(functional.relu(output.detach())).double()
         scores = self.predictor.scores(strengths)
         self.predictor.observe(strengths, targets)
-        keep = max(1, round(self.draw.share * targets.shape[1]))
+        keep = _power(self.draw.share, self.exponent, targets.shape[1])
         return _keep(output, targets if scores is None else scores, keep)
+
+
+def _power(share: float, exponent: float, filters: int) -> int:
+    return max(1, round(share**exponent * filters))
 
 
 def _strengths(maps: Tensor) -> Tensor:

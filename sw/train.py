@@ -37,7 +37,8 @@ class TrainSettings:
     `batch` in images, `rate` the peak learning rate, `decay` the weight decay, `smoothing` that of the labels. `sgd`
     has Nesterov momentum of 0.9. `augment` shifts every image by up to 4 pixels and mirrors every second one.
     `precision` bfloat16 computes convolutions and products in it (sums, weights and updates stay float32); it needs
-    half the time on processors that have it.
+    half the time on processors that have it. `distil` is the share of the loss that asks for a teacher's answers
+    instead of the labels (Hinton et al. 2015, at a temperature of 2).
     """
 
     epochs: int
@@ -51,14 +52,15 @@ class TrainSettings:
     smoothing: float = 0.0
     augment: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    distil: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or not self.rate > 0 or not self.decay >= 0:
             raise ValueError(f"{self}: epochs and batch must be at least 1, rate positive, decay not negative")
         if list(self.restarts) != sorted({*self.restarts} & {*range(1, self.epochs)}):
             raise ValueError(f"{self}: restarts must be epochs within the training, in rising order")
-        if not 0 <= self.warmup < 1 or not 0 <= self.smoothing < 1:
-            raise ValueError(f"{self}: warmup and smoothing must be at least 0 and below 1")
+        if not 0 <= self.warmup < 1 or not 0 <= self.smoothing < 1 or not 0 <= self.distil <= 1:
+            raise ValueError(f"{self}: warmup and smoothing must be at least 0 and below 1, distil 0 to 1")
 
     def optimiser_for(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of those of `model`'s weights that are not frozen."""
@@ -107,8 +109,11 @@ def fit(
     label: str = "training",
     progress: bool = True,
     checkpoint: Path | None = None,
+    teacher: nn.Module | None = None,
 ) -> float:
     """Train `model` in place on the training images, behind `gate` if given; return the last epoch's mean loss.
+
+    `teacher` answers what `settings.distil` asks for; it stays as it is, but for the order of its weights in memory.
 
     The same model, data, settings and gate give the same weights. Ends in evaluation mode. After every epoch but the
     last, `checkpoint` is written; if it is there at the start, training goes on from it to the same result as without
@@ -125,15 +130,20 @@ def fit(
         network, optimiser = fabric.setup(_laid_out(model, form), plain)
         parts = _Parts(model, plain, schedule, predictors, repr((settings, gate)))
         done = parts.load(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
+        tutor = fabric.setup_module(_laid_out(teacher.eval(), form)) if teacher is not None else None
         model.train()
         for epoch in track(range(done, settings.epochs), description=label, disable=not progress, transient=True):
             total = 0.0
             for batch in batches(torch.randperm(len(x)), settings.batch):
-                images = augmented(x[batch]) if settings.augment else x[batch]
-                answers = network(fabric.to_device(images))
-                loss = functional.cross_entropy(
-                    answers.float(), fabric.to_device(y[batch]), label_smoothing=settings.smoothing
-                )
+                images = fabric.to_device(augmented(x[batch]) if settings.augment else x[batch])
+                answers = network(images).float()
+                labels = fabric.to_device(y[batch])
+                loss = functional.cross_entropy(answers, labels, label_smoothing=settings.smoothing)
+                if settings.distil:
+                    assert tutor is not None
+                    with torch.no_grad():
+                        wanted = tutor(images).float()
+                    loss = torch.lerp(loss, imitation(answers, wanted), settings.distil)
                 optimiser.zero_grad()
                 fabric.backward(loss)
                 optimiser.step()
@@ -189,6 +199,15 @@ class _Parts:
             predictor.load_state_dict(state["predictors"][name])
         torch.set_rng_state(state["random"])
         return int(state["epochs"])
+
+
+TEMPERATURE = 2.0
+
+
+def imitation(answers: Tensor, wanted: Tensor) -> Tensor:
+    """How far `answers` are from those `wanted`, both logits (n, classes): equation 2 of Hinton et al. 2015, as KL."""
+    soft = functional.log_softmax(answers / TEMPERATURE, dim=1), functional.log_softmax(wanted / TEMPERATURE, dim=1)
+    return TEMPERATURE**2 * functional.kl_div(*soft, reduction="batchmean", log_target=True)
 
 
 SHIFT = 4  # pixels

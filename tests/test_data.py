@@ -2,13 +2,14 @@
 
 import gzip
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sw import data, models, train
+from sw import data, gate, models, train
 from sw.gate import Gate, OnlinePredictor, gated
 
 
@@ -60,9 +61,9 @@ def test_training_is_repeatable_and_leaves_torch_as_it_was() -> None:
     assert before[1:] == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
-@pytest.mark.parametrize("gate", [None, Gate(("conv2", "conv3"), predicted=True)])
+@pytest.mark.parametrize("practice", [None, Gate(("conv2", "conv3"), predicted=True)])
 def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
-    gate: Gate | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    practice: Gate | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = data.load("digits", 0)
     settings = train.TrainSettings(
@@ -80,7 +81,7 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
 
     def trained() -> dict[str, torch.Tensor]:
         model = models.build("digits_cnn", digits.shape, digits.classes, 7)
-        train.fit(model, digits, settings, gate, progress=False, checkpoint=checkpoint)
+        train.fit(model, digits, settings, practice, progress=False, checkpoint=checkpoint)
         return model.state_dict()
 
     whole = trained()
@@ -117,6 +118,44 @@ def test_the_rate_rises_and_falls_and_does_so_again_to_half_the_peak() -> None:
 def test_restarts_are_epochs_in_order(restarts: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="restarts must be epochs within the training, in rising order"):
         train.TrainSettings(epochs=4, seed=1, restarts=restarts)
+
+
+def test_proportions_meet_the_shares_and_keep_their_mean() -> None:
+    shares = {"a": 0.5, "b": 0.125, "c": 1.0}
+    exponents = gate.proportions(shares)
+    mean = (0.5 * 0.125) ** (1 / 3)
+    assert {name: mean**exponent for name, exponent in exponents.items()} == pytest.approx(shares)
+    assert np.prod([0.3**exponent for exponent in exponents.values()]) == pytest.approx(0.3**3)
+    assert gate.proportions({"a": 0.3, "b": 0.3}) == {"a": 1.0, "b": 1.0}
+    assert gate.proportions({}) == {}
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_a_gate_takes_powers_of_the_share(predicted: bool) -> None:
+    model = models.build("digits_cnn", (1, 8, 8), 10, 0)
+    images = torch.rand(4, 1, 8, 8)
+    practice = Gate(("conv1", "conv2"), least=0.25, predicted=predicted, exponents=(0.0, 1e9))
+    with gated(model, practice):
+        model.train()
+        torch.manual_seed(2)
+        first = model.get_submodule("conv1")(images)
+        second = model.get_submodule("conv2")(first.relu())
+    assert ((first != 0).flatten(2).any(dim=2).sum(dim=1) == 16).all()
+    assert ((second != 0).flatten(2).any(dim=2).sum(dim=1) == 1).all()
+
+
+def test_a_teacher_is_imitated_and_left_alone() -> None:
+    """With labels that say nothing, the network learns what the teacher knows."""
+    digits = data.load("digits", 0)
+    tutor = models.build("digits_cnn", digits.shape, digits.classes, 1)
+    train.fit(tutor, digits, train.TrainSettings(epochs=8, seed=1), progress=False)
+    before = {name: value.clone() for name, value in tutor.state_dict().items()}
+    blind = replace(digits, train_y=np.zeros_like(digits.train_y))
+    pupil = models.build("digits_cnn", digits.shape, digits.classes, 2)
+    settings = train.TrainSettings(epochs=8, seed=2, distil=1.0)
+    train.fit(pupil, blind, settings, progress=False, teacher=tutor)
+    assert train.accuracy(pupil, digits.test_x, digits.test_y) > 0.9
+    assert all(torch.equal(before[name], value) for name, value in tutor.state_dict().items())
 
 
 def test_an_online_predictor_finds_the_map_behind_its_batches() -> None:
