@@ -109,7 +109,7 @@ def main() -> int:
         ecp5 = found[Target.ECP5].resources
         report.equal(f"{design.name}: multipliers as the resource model says", ecp5.multipliers == estimate.multipliers)
         report.equal(f"{design.name}: block RAMs as the resource model says", ecp5.block_rams == estimate.block_rams)
-    return report.finish({"tools": versions, "frequency": FREQUENCY, "seed": SEED, "designs": rows}, arguments.json)
+    return report.finish({"tools": {**versions}, "frequency": FREQUENCY, "seed": SEED, "designs": rows}, arguments.json)
 
 
 if __name__ == "__main__":
