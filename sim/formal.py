@@ -96,6 +96,35 @@ PROOFS = (
         ),
         search=8,
     ),
+    Proof(
+        "pen_axi_read",
+        {"JoinAbove": 0},
+        mutants=(
+            Mutant("pen_axi_read", "record_ready && (!ar_valid_q || m_axi_arready)", "record_ready"),
+            Mutant("pen_axi_read", "flight_q != ($clog2(Outstanding+1))'(Outstanding)", "1'b1"),
+            Mutant("pen_axi_read", "(32'(to_page_end) + 1 < MaxBurst)", "(1'b0)"),
+            Mutant("pen_axi_read", "ar_len_d   = final_q ? left_q[BurstBits-1:0] : limit_q", "ar_len_d   = limit_q"),
+            Mutant("pen_axi_read", "((AddrBits'(limit_q) + 1'b1) << ByteBits)", "(AddrBits'(limit_q) << ByteBits)"),
+            Mutant("pen_axi_read", "beat && (owed_q == '0) && !lost_q", "beat && !lost_q"),
+            Mutant("pen_axi_read", "cmd_ready_o = open_ready && (", "cmd_ready_o = ("),
+            Mutant("pen_axi_read", "if (!rst_ni) ar_valid_q <= 1'b0;", ""),
+            Mutant("pen_axi_read", "if (!rst_ni || lost_q) split_valid_q", "if (!rst_ni) split_valid_q"),
+            Mutant("pen_axi_read", "silent_q >= timeout_i", "silent_q > timeout_i"),
+        ),
+        search=12,
+        quick=False,
+    ),
+    Proof(
+        "pen_fetch",
+        {"Filters": 1},
+        mutants=(
+            Mutant("pen_fetch", "cmd_words_q <= run_end_q - run_first_q", "cmd_words_q <= run_end_q"),
+            Mutant("pen_fetch", "pinned_q || (run_q == runs_i)", "(run_q == runs_i)"),
+        ),
+        search=10,
+        quick=False,
+    ),
+    Proof("pen_fetch", {"Filters": 2}, quick=False),
 )
 BLOCKS = tuple(dict.fromkeys(proof.block for proof in PROOFS))
 
