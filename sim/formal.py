@@ -118,6 +118,9 @@ PROOFS = (
         "pen_fetch",
         {"Filters": 1},
         mutants=(
+            Mutant("pen_fetch", "issued_q[take_q] && arrived_q[take_q];", "issued_q[take_q];"),
+            Mutant("pen_fetch", "next_q <= bank_word_o + 1'b1", "next_q <= bank_word_o"),
+            Mutant("pen_fetch", "within_q <= !data_last_i", "within_q <= 1'b1"),
             Mutant("pen_fetch", "cmd_words_q <= run_end_q - run_first_q", "cmd_words_q <= run_end_q"),
             Mutant("pen_fetch", "pinned_q || (run_q == runs_i)", "(run_q == runs_i)"),
         ),
