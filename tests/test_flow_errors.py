@@ -148,7 +148,10 @@ def test_unsupported_layer(penstock: Callable[..., Outcome], network: ModelProto
     other.CopyFrom(network)
     node = next(node for node in other.graph.node if node.op_type == "Relu")
     node.op_type, node.name = "Sigmoid", "squash"
-    refused(penstock(*own(other)), "layer 'squash' (Sigmoid) is not supported; supported: Conv", "MaxPool")
+    message = (
+        "layer 'squash' (Sigmoid) is not supported: activations are ReLU or none, both exact in integers; supported: "
+    )
+    refused(penstock(*own(other)), message, "Conv", "MaxPool")
 
 
 def test_scale_that_is_no_power_of_two(penstock: Callable[..., Outcome], network: ModelProto) -> None:

@@ -59,7 +59,7 @@ def test_a_reordered_network_computes_the_same() -> None:
 
 def test_a_recipe_orders_filters_by_what_fires_together(tmp_path: Path) -> None:
     content = {
-        "name": "small",
+        "name": "few_filters",
         "order": "coactivation",
         "data": {"set": "digits"},
         "model": {"name": "digits_cnn", "checkpoint": str(tmp_path / "small.npz")},
