@@ -37,7 +37,7 @@ from quant.sliced import SlicedNetwork
 from sim import golden
 
 RECIPE = Path("recipes/cifar10_vgg16.toml")
-SHARES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)
+SHARES = (1.0, 0.75, 0.5, 0.4375, 0.375, 0.25, 0.125)
 FEWER = (0.5, 0.25, 0.125)
 CHECKED, COMPARED, TIMED = 1000, 2000, 40  # images
 
