@@ -8,7 +8,7 @@ present, so that laziness alone saves. Predictors are of rank 8. Processors run 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -159,8 +159,7 @@ def sliced(network: Network, share: float) -> float:
         lazy[layer] = LazyLayer(predictor, max(1, round(share * filters)))
     lazily = SlicedNetwork(integers, lazy)
     frame = torch.tensor(network.frame)
-    run: Callable[[], object] = lambda: lazily.run(frame)  # noqa: E731
-    return median(run)
+    return median(lambda: lazily.run(frame))
 
 
 def _channels(network: nn.Module, name: str, weights: torch.Tensor) -> int:

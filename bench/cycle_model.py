@@ -125,7 +125,8 @@ class Compared:
     @property
     def cycles(self) -> tuple[int, int]:
         """Of all frames: RTL, model."""
-        return tuple(int(run.last_out[-1] - run.first_in[0]) + 1 for run in (self.rtl, self.model))  # type: ignore[return-value]
+        rtl, model = (int(run.last_out[-1] - run.first_in[0]) + 1 for run in (self.rtl, self.model))
+        return rtl, model
 
 
 def compared(case: Plan, shares: tuple[float, ...], memories: dict[str, Memory]) -> Iterator[Compared]:

@@ -337,9 +337,9 @@ def _roofline(subject: Subject, lazy: Measured, dense: Measured) -> Section:
             done = float(measured.macs[:, index].mean())
             if fetched and took and done:
                 points.append((layer.name, done / fetched, done / took, hollow))
-    bus = engine.bus_bytes
+    bus = float(engine.bus_bytes)
     if isinstance(subject.memory, Dram):
-        bus = min(bus, subject.memory.bandwidth * subject.memory.period_ps * 1e-12)  # type: ignore[assignment]
+        bus = min(bus, subject.memory.bandwidth * subject.memory.period_ps * 1e-12)
     roof, knee = engine.lanes.multipliers, engine.lanes.multipliers / bus
     x = Axis(min([knee, *(p[1] for p in points)]) / 3, max([knee, *(p[1] for p in points)]) * 3, 60, WIDTH - 20, True)
     y = Axis(min([roof, *(p[2] for p in points)]) / 3, roof * 2, 330, 14, True)

@@ -7,6 +7,7 @@ computes with floats. Construction verifies: an object that exists can be built.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -137,35 +138,35 @@ class Lanes:
 
 
 @dataclass(frozen=True, eq=False)
-class Predictor:
+class Predictor(ABC):
     """What gives every filter of a lazy layer a score before any is computed; the base of the kinds.
 
     A `Selection` then takes filters by their scores, which are exact integers.
     """
 
     @property
+    @abstractmethod
     def channels(self) -> int | None:
         """Input channels whose strengths it reads; None if it needs none."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def filters(self) -> int:
         """Filters that it scores."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score_bits(self, strength_high: int) -> int:
         """Signed width that no sum can leave when every strength is at most `strength_high`."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def macs(self) -> int:
         """Multiplications per frame in which no channel is absent; counting bits multiplies nothing."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def table_bits(self) -> int:
         """Bits of its tables of weights on chip, thresholds and biases left out."""
-        raise NotImplementedError
 
 
 def _swing(weights: IntArray, operand_high: int, bias: IntArray) -> int:

@@ -1,7 +1,7 @@
 """Writes an accelerator as a Vitis HLS project in C++: the same `Design`, the same weight image, the same bits.
 
 Head stages are hls4ml's own templates (padding, convolution with strategy resource, pooling) around our requantisation,
-the tail is our engine (hw/hls/pen_engine.h); docs/adr/0010-vitis-hls.md says why.
+the tail is our engine (hw/hls/pen_engine.h); docs/adr/0009-vitis-hls.md says why.
 """
 
 from __future__ import annotations
