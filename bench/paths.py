@@ -5,7 +5,8 @@
 The network has the weights of the committed checkpoint, without rounding of activations, and is not trained further
 but by ADMM. The whole test set of 10,000 images judges. Of the training images (seed 1), 3,000 give the scores and the
 least squares fit, and 10,000 others, shifted and mirrored at random as in training, the thresholds; no test image does,
-but the share that thresholds let pass (`TARGET`) was picked among `TARGETS` with a look at them. One thread; bfloat16 but for ADMM and the comparison with Captum.
+but the share that thresholds let pass (`TARGET`) was picked among `TARGETS` with a look at them. One
+thread; bfloat16 but for ADMM and the comparison with Captum.
 
 `--json` writes the figures of one-vs-all, ADMM and the times; `--details` adds the rest, and keeps what an earlier run
 with the same network found in parts that are not asked for. What the first seven layers give, and what cut networks
