@@ -107,6 +107,18 @@ def hls(
 
 
 @app.command()
+def data(name: Annotated[str, typer.Argument(help="cifar10, fashion-mnist or mnist")]) -> None:
+    """Download a dataset into the folder that PENSTOCK_DATA names, or the user's cache; every file's sum is checked."""
+    from sw.data import DataError, download
+
+    try:
+        folder = download(name)
+    except (DataError, ValueError) as error:
+        raise UserError(str(error)) from error
+    typer.echo(f"'{name}' is in {folder}")
+
+
+@app.command()
 def train(
     recipe_file: Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe that names model.checkpoint")],
     build: BuildFolder = Path("build"),

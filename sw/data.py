@@ -1,18 +1,21 @@
 """Datasets by name: images as float frames in 0..1.
 
 Digits come with scikit-learn and are split by a seed. The others have a published split and are read from the folder
-that the environment variable PENSTOCK_DATA names: ``mnist/`` with the four gzipped IDX files, ``cifar-10-batches-bin/``
-with the binary version of CIFAR-10.
+that the environment variable PENSTOCK_DATA names, or else from the user's cache: ``mnist/`` and ``fashion-mnist/`` with
+four gzipped IDX files each, ``cifar-10-batches-bin/`` with the binary version of CIFAR-10. `download` fills it.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
+import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,7 @@ ByteArray = NDArray[np.uint8]
 
 DIGITS_TEST = 360
 DATA_FOLDER = "PENSTOCK_DATA"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,32 +87,44 @@ def mnist(_: int) -> Dataset:
     A pixel is k/256 for the byte k: exact in unsigned 8 bits with 8 fractional ones. DataError if the files are not
     there or not right.
     """
-    folder = data_folder() / "mnist"
+    return _grey("mnist")
+
+
+def fashion_mnist(_: int) -> Dataset:
+    """60,000 and 10,000 pictures of clothes, in everything else as `mnist` (Xiao, Rasul and Vollgraf 2017)."""
+    return _grey("fashion-mnist")
+
+
+def _grey(name: str) -> Dataset:
+    folder = data_folder() / name
 
     def part(prefix: str, number: int) -> tuple[FloatArray, LabelArray]:
         images = _idx(folder / f"{prefix}-images-idx3-ubyte.gz", (number, 28, 28))
         labels = _idx(folder / f"{prefix}-labels-idx1-ubyte.gz", (number,))
         return _pixels(images.reshape(-1, 1, 28, 28)), labels.astype(np.int64)
 
-    return Dataset("mnist", *part("train", 60_000), *part("t10k", 10_000), 10)
+    return Dataset(name, *part("train", 60_000), *part("t10k", 10_000), 10)
+
+
+CIFAR10_BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 
 
 def cifar10(_: int) -> Dataset:
     """50,000 and 10,000 colour photographs of 32x32 (Krizhevsky 2009), in the split as published; pixels as `mnist`."""
     folder = data_folder() / "cifar-10-batches-bin"
 
-    def part(names: list[str]) -> tuple[FloatArray, LabelArray]:
-        records = np.concatenate([_batch(folder / f"{name}.bin") for name in names])
+    def part(names: Sequence[str]) -> tuple[FloatArray, LabelArray]:
+        records = np.concatenate([_batch(folder / name) for name in names])
         return _pixels(records[:, 1:].reshape(-1, 3, 32, 32)), records[:, 0].astype(np.int64)
 
-    return Dataset("cifar10", *part([f"data_batch_{number}" for number in range(1, 6)]), *part(["test_batch"]), 10)
+    return Dataset("cifar10", *part(CIFAR10_BATCHES[:-1]), *part(CIFAR10_BATCHES[-1:]), 10)
 
 
 def data_folder() -> Path:
-    """The folder in PENSTOCK_DATA; DataError if the variable is not set or names no folder."""
+    """The folder in PENSTOCK_DATA, or the user's cache if that is not set; DataError if it names no folder."""
     given = os.environ.get(DATA_FOLDER)
     if not given:
-        raise DataError(f"{DATA_FOLDER} is not set; accepted: a folder with mnist/ or cifar-10-batches-bin/ in it")
+        return CACHE
     folder = Path(given)
     if not folder.is_dir():
         raise DataError(f"{DATA_FOLDER} is '{given}', which is no folder")
@@ -120,7 +136,7 @@ def _idx(path: Path, shape: tuple[int, ...]) -> ByteArray:
     try:
         content = gzip.decompress(path.read_bytes())
     except FileNotFoundError:
-        raise DataError(f"'{path}' does not exist") from None
+        raise DataError(_absent(path)) from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"'{path}' is not a gzip file: {error}") from error
     header = 4 * (1 + len(shape))
@@ -138,7 +154,7 @@ def _batch(path: Path) -> ByteArray:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"'{path}' does not exist") from None
+        raise DataError(_absent(path)) from None
     if len(content) != 10_000 * 3073:
         raise DataError(f"'{path}' has {len(content)} bytes; accepted: 10000 records of 3073")
     records = np.frombuffer(content, np.uint8).reshape(-1, 3073)
@@ -147,11 +163,20 @@ def _batch(path: Path) -> ByteArray:
     return records
 
 
+def _absent(path: Path) -> str:
+    return f"'{path}' does not exist; {DATA_FOLDER} names the folder of the data, `penstock data` fills it"
+
+
 def _pixels(values: ByteArray) -> FloatArray:
     return values.astype(np.float32) / np.float32(256)
 
 
-DATASETS: dict[str, Callable[[int], Dataset]] = {"cifar10": cifar10, "digits": digits, "mnist": mnist}
+DATASETS: dict[str, Callable[[int], Dataset]] = {
+    "cifar10": cifar10,
+    "digits": digits,
+    "fashion-mnist": fashion_mnist,
+    "mnist": mnist,
+}
 
 
 def load(name: str, seed: int) -> Dataset:
@@ -162,3 +187,96 @@ def load(name: str, seed: int) -> Dataset:
     if name not in DATASETS:
         raise ValueError(f"unknown dataset '{name}'; known: {', '.join(sorted(DATASETS))}")
     return DATASETS[name](seed)
+
+
+# -- download ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset is published: `files` with their MD5 sums, all below `address`, kept in `folder`.
+
+    The sums are those that the publishers and other libraries give, and are there against damage on the way.
+    """
+
+    address: str
+    folder: str
+    files: Mapping[str, str]
+
+
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        "cifar10": Source(
+            "https://www.cs.toronto.edu/~kriz",
+            "cifar-10-batches-bin",
+            {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d13530"},
+        ),
+        "fashion-mnist": Source(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+            "fashion-mnist",
+            {
+                "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+                "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+                "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+            },
+        ),
+        "mnist": Source(
+            "https://ossci-datasets.s3.amazonaws.com/mnist",
+            "mnist",
+            {
+                "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+                "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+                "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+                "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+            },
+        ),
+    }
+)
+
+
+def download(name: str, progress: bool = True) -> Path:
+    """Fetch what is missing of dataset `name` into `data_folder` and return the dataset's folder there.
+
+    A file is there whole, with the right sum, or not at all. ValueError if the dataset is not published; DataError
+    without the extra `download`, without a network, or if what came has another sum.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"dataset '{name}' is not downloaded; accepted: {', '.join(sorted(SOURCES))}")
+    try:
+        import pooch
+    except ImportError:
+        raise DataError("downloads need the extra `download`: pip install penstock[download]") from None
+    source = SOURCES[name]
+    folder = data_folder() / source.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, checksum in source.files.items():
+        archive = file.endswith(".tar.gz")
+        if archive and all((folder / batch).exists() for batch in CIFAR10_BATCHES):
+            continue
+        address = f"{source.address}/{file}"
+        try:
+            with _status(f"{name}: {file}") if progress else nullcontext():
+                pooch.retrieve(address, f"md5:{checksum}", file, folder)
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors; pooch's of sums are ValueErrors
+            raise DataError(f"'{address}' did not come: {' '.join(str(error).split())}") from error
+        if archive:
+            _unpack(folder / file, folder)
+            (folder / file).unlink()
+    return folder
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """The batches in `archive`, wherever they lie in it, into `folder`; nothing else of it is written."""
+    with tarfile.open(archive) as members:
+        for member in members:
+            name = Path(member.name).name
+            content = members.extractfile(member) if member.isfile() and name in CIFAR10_BATCHES else None
+            if content is not None:
+                from sw.train import write_atomically  # which knows datasets
+
+                write_atomically(folder / name, content.read())
+
+
+def _status(label: str) -> AbstractContextManager[object]:
+    from rich.console import Console
+
+    return Console(stderr=True).status(label)

@@ -1,14 +1,24 @@
 """Datasets and the float networks trained on them."""
 
 import gzip
+import hashlib
+import io
 import math
+import sys
+import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from flow.cli import app
 from sw import data, gate, models, train
 from sw.gate import Gate, OnlinePredictor, gated
 
@@ -40,7 +50,7 @@ def test_no_image_is_in_both_parts() -> None:
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown dataset 'mnits'; known: cifar10, digits, mnist"):
+    with pytest.raises(ValueError, match="unknown dataset 'mnits'; known: cifar10, digits, fashion-mnist, mnist"):
         data.load("mnits", 0)
     with pytest.raises(ValueError, match="unknown model 'vgg'; known: digits_cnn"):
         models.build("vgg", (1, 8, 8), 10, 0)
@@ -259,7 +269,8 @@ def _idx(path: Path, values: np.ndarray, magic: int = 0x800) -> None:
 
 def test_files_of_datasets_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(data.DATA_FOLDER, raising=False)
-    with pytest.raises(data.DataError, match="PENSTOCK_DATA is not set; accepted: a folder with mnist/"):
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
+    with pytest.raises(data.DataError, match=r"cache/mnist/.* does not exist; PENSTOCK_DATA names the folder"):
         data.load("mnist", 0)
     monkeypatch.setenv(data.DATA_FOLDER, str(tmp_path / "nowhere"))
     with pytest.raises(data.DataError, match="nowhere', which is no folder"):
@@ -284,6 +295,81 @@ def test_files_of_datasets_are_checked(tmp_path: Path, monkeypatch: pytest.Monke
     batch.write_bytes(b"\x0a" * 30_730_000)
     with pytest.raises(data.DataError, match="has class 10; accepted: 0 to 9"):
         data.load("cifar10", 0)
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that a server on this machine offers as every dataset's address; data go to another."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    monkeypatch.setenv(data.DATA_FOLDER, str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        sources = {name: replace(source, address=address) for name, source in data.SOURCES.items()}
+        monkeypatch.setattr(data, "SOURCES", sources)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield folder
+        server.shutdown()
+        thread.join()
+
+
+def _publish(folder: Path, name: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    sums = {file: hashlib.md5(content).hexdigest() for file, content in files.items()}
+    monkeypatch.setattr(data, "SOURCES", {**data.SOURCES, name: replace(data.SOURCES[name], files=sums)})
+
+
+def test_downloads_are_whole_or_not_there(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = data.SOURCES["mnist"].files.keys() & {"train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"}
+    _publish(published, "mnist", {first: b"one", second: b"two"}, monkeypatch)
+    assert data.download("mnist", progress=False) == tmp_path / "mnist"
+    assert (tmp_path / "mnist" / first).read_bytes() == b"one"
+    (tmp_path / "mnist" / second).unlink()
+    (published / first).unlink()  # what is there already is not asked for again
+    (published / second).write_bytes(b"damaged")
+    with pytest.raises(data.DataError, match=rf"'http.*{second}' did not come: .*hash"):
+        data.download("mnist", progress=False)
+    assert [file.name for file in (tmp_path / "mnist").iterdir()] == [first]
+    (published / second).unlink()
+    with pytest.raises(data.DataError, match=rf"'http.*{second}' did not come: .*404"):
+        data.download("mnist", progress=False)
+
+
+def test_only_the_batches_of_an_archive_are_unpacked(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name in (*(f"cifar/{batch}" for batch in data.CIFAR10_BATCHES), "../outside.bin", "cifar/readme.html"):
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            archive.addfile(member, io.BytesIO(name.encode()))
+    _publish(published, "cifar10", {"cifar-10-binary.tar.gz": packed.getvalue()}, monkeypatch)
+    folder = data.download("cifar10", progress=False)
+    assert sorted(file.name for file in folder.iterdir()) == sorted(data.CIFAR10_BATCHES)
+    assert (folder / "test_batch.bin").read_bytes() == b"cifar/test_batch.bin"
+    assert not (tmp_path / "outside.bin").exists()
+    (published / "cifar-10-binary.tar.gz").unlink()
+    data.download("cifar10", progress=False)  # nothing is missing, so nothing is asked for
+
+
+def test_the_command_downloads_too(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _publish(published, "fashion-mnist", {"train-labels-idx1-ubyte.gz": b"labels"}, monkeypatch)
+    result = CliRunner().invoke(app, ["data", "fashion-mnist"])
+    assert result.exit_code == 0
+    assert "'fashion-mnist' is in " in result.stdout
+    result = CliRunner().invoke(app, ["data", "digits"])
+    assert "dataset 'digits' is not downloaded; accepted: cifar10, fashion-mnist, mnist" in str(result.exception)
+
+
+def test_without_its_extra_a_download_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(data.DataError, match=r"extra `download`: pip install penstock\[download\]"):
+        data.download("mnist")
 
 
 @pytest.mark.parametrize(
