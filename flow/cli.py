@@ -22,6 +22,8 @@ from flow.errors import UserError, VerificationError
 from flow.recipe import Recipe
 from hw.design import DesignError
 from hw.synthesis import SynthesisError
+from sim.verilated import BuildError
+from sw.archive import FileError
 
 if TYPE_CHECKING:
     from flow.steps import Flow
@@ -68,8 +70,13 @@ def user_errors() -> Iterator[None]:
     """One sentence and exit code 2 for input that cannot be used, 1 for results that are not equal."""
     try:
         yield
-    except (UserError, DesignError, SynthesisError) as error:
+    except (UserError, DesignError, SynthesisError, FileError, BuildError) as error:
         _fail(error, 2)
+    except OSError as error:
+        file = f"'{error.filename}': " if error.filename else ""
+        _fail(f"{file}{error.strerror or error}; steps that were finished are kept, and the next run goes on there", 2)
+    except MemoryError as error:
+        _fail(f"there is not enough memory for this: {error or 'no size is known'}", 2)
     except VerificationError as error:
         _fail(error, 1)
     except KeyboardInterrupt:

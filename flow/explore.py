@@ -28,6 +28,7 @@ from sim import golden
 from sim.cycles import CycleModel, Masks
 from sim.energy import USUAL, energy
 from sim.memory import Dram, Memory
+from sw.archive import first_line
 from sw.train import write_atomically
 
 if TYPE_CHECKING:
@@ -137,13 +138,11 @@ def explore(
     chosen = slice(max(0, len(data.train_x) - images), None) if fitted < len(data.train_x) else slice(images)
     frames = integer_frames(flow.graph, channels_last(data.train_x[chosen]))
     judge = Judge.of(design, frames, data.train_y[chosen], flow.memory)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=storage or f"sqlite:///{flow.path('explore.db')}",
-        study_name="-".join([flow.recipe.name, f"{design.fingerprint:016x}", str(images), *costs]),
-        sampler=optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=flow.recipe.seed),
-        directions=["maximize", *["minimize"] * len(costs)],
-        load_if_exists=True,
+    study = opened(
+        storage or f"sqlite:///{flow.path('explore.db')}",
+        "-".join([flow.recipe.name, f"{design.fingerprint:016x}", str(images), *costs]),
+        flow.recipe.seed,
+        costs,
     )
     names = [layer.name for layer in design.lazy_layers]
     if not study.trials:
@@ -181,6 +180,25 @@ def explore(
     front = Front(trials=finished(), images=len(frames), budgets=ordered)
     write_atomically(flow.path("front.json"), (front.model_dump_json(indent=1) + "\n").encode())
     return front
+
+
+def opened(storage: str, name: str, seed: int, costs: Sequence[str]) -> Any:
+    """The search called `name` in the database at a URL, new or as it was left; UserError if there is no database."""
+    optuna = _optuna()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(
+            storage=storage,
+            study_name=name,
+            sampler=optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed),
+            directions=["maximize", *["minimize"] * len(costs)],
+            load_if_exists=True,
+        )
+    except Exception as error:  # of SQLAlchemy, of a driver that it loads, or of Optuna
+        raise UserError(
+            f"'{storage}' is no database that a search can use ({first_line(error)}); accepted: a database URL such as "
+            "sqlite:///FILE, or none"
+        ) from error
 
 
 def table(front: Front) -> Table:

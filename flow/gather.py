@@ -78,7 +78,7 @@ def _lazy_bytes(design: Design) -> int:
 def front(file: Path, design: Design) -> list[Cost]:
     """What bench/lazy.py has written to `file` about the lazy layers of `design`."""
     try:
-        found = _Lazy.model_validate_json(file.read_text())
+        found = _Lazy.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise UserError(f"'{file}' holds no front; accepted: what bench/lazy.py --json writes") from error
     size = _lazy_bytes(design)
@@ -98,7 +98,7 @@ def _found(flow: Flow, design: Design) -> list[Cost]:
 def compared(file: Path, name: str) -> Compared | None:
     """Times of the recipe's network: on processors, and on every board with the fewest filters that were tried."""
     try:
-        rows = [row for row in _Baseline.model_validate_json(file.read_text()).baseline if row.network == name]
+        rows = [row for row in _Baseline.model_validate_json(file.read_bytes()).baseline if row.network == name]
     except ValidationError as error:
         raise UserError(f"'{file}' holds no baseline; accepted: what bench/cycle_model.py --json writes") from error
     seconds: dict[str, float] = {}

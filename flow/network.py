@@ -6,7 +6,6 @@ From data and a model (trained and quantised here), or from a file of the user's
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from onnx import ModelProto
 
 from flow.errors import UserError
 from hw import qonnx
+from sw.archive import FileError, read
 from sw.data import FloatArray, LabelArray
 from sw.train import write_atomically
 
@@ -95,28 +95,24 @@ class OwnNetwork:
 def load_calibration(path: Path, shape: tuple[int, ...]) -> FloatArray:
     """The array `x` of an .npz file, float32 (n, *shape) with n at least 2; UserError if it is anything else."""
     try:
-        archive = np.load(path, allow_pickle=False)
-        names = [] if isinstance(archive, np.ndarray) else archive.files
-        if "x" not in names:
-            raise UserError(
-                f"calibration file '{path}' has no array 'x'; found: {', '.join(names) or 'none'}; "
-                "accepted: what numpy.savez(file, x=...) writes"
-            )
-        x = archive["x"]
+        arrays = read(path, "an .npz archive of numbers")
     except FileNotFoundError as error:
         raise UserError(f"calibration file '{path}' does not exist") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"calibration file '{path}' is not an .npz archive of numbers: {_first_line(error)}") from error
+    except FileError as error:
+        raise UserError(f"calibration file {error}; accepted: what numpy.savez(file, x=...) writes") from error
+    if "x" not in arrays:
+        raise UserError(
+            f"calibration file '{path}' has no array 'x'; found: {', '.join(arrays) or 'none'}; "
+            "accepted: what numpy.savez(file, x=...) writes"
+        )
+    x = arrays["x"]
     accepted = f"(n, {', '.join(map(str, shape))}), n at least 2"
     if x.dtype not in (np.float32, np.float64):
         raise UserError(f"calibration file '{path}': x is {x.dtype}; accepted: float32 or float64")
-    if x.shape[1:] != shape or len(x) < 2:
+    if x.shape[1:] != shape or x.shape[:1] < (2,):
         raise UserError(f"calibration file '{path}': x has shape {x.shape}; accepted: {accepted}")
-    if not np.isfinite(x).all():
-        raise UserError(f"calibration file '{path}': x holds NaN or infinity; accepted: finite numbers")
-    return x.astype(np.float32)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    with np.errstate(over="ignore"):  # what float32 cannot hold is found with the rest
+        frames: FloatArray = x.astype(np.float32)
+    if not np.isfinite(frames).all():
+        raise UserError(f"calibration file '{path}': x holds NaN or infinity; accepted: finite numbers of float32")
+    return frames

@@ -18,6 +18,8 @@ from hw.options import Taps
 
 PositiveInt = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=1 << 32, strict=True)]
+Cycles = Annotated[int, Field(ge=0, lt=1 << 20, strict=True)]  # of simulated memory
 Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
 PixelLanes = Literal[1, 2, 4, 8, 16, 32, 64]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
@@ -27,7 +29,7 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 class Section(BaseModel):
     """A table of a recipe: immutable, and every key is known."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSection(Section):
@@ -67,7 +69,7 @@ class FitSection(Section):
 
     @model_validator(mode="after")
     def _begins_again_within(self) -> Self:
-        if list(self.restarts) != sorted({*self.restarts} & {*range(1, self.epochs)}):
+        if list(self.restarts) != sorted({*self.restarts}) or max(self.restarts, default=0) >= self.epochs:
             raise ValueError(
                 f"restarts = {list(self.restarts)} with {self.epochs} epochs; accepted: epochs from 1 to "
                 f"{self.epochs - 1}, in rising order"
@@ -218,17 +220,17 @@ class MemorySection(Section):
     After every `gap_every` beats (0: never) the memory idles for `gap_cycles`.
     """
 
-    latency: PositiveInt = 10
-    outstanding: PositiveInt = 8
-    gap_every: Natural = 0
-    gap_cycles: Natural = 0
+    latency: Annotated[Cycles, Field(ge=1)] = 10
+    outstanding: Annotated[Cycles, Field(ge=1)] = 8
+    gap_every: Cycles = 0
+    gap_cycles: Cycles = 0
 
 
 class SynthesisSection(Section):
     """What `penstock synth` asks of place and route: `frequency` in MHz, and the `seed` of the placement."""
 
     frequency: Annotated[float, Field(gt=0)] = 100.0
-    seed: Natural = 1
+    seed: Seed = 1
 
 
 class VerifySection(Section):
@@ -275,7 +277,7 @@ class Recipe(Section):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
-    seed: Natural = 1
+    seed: Seed = 1
     order: Literal["trained", "coactivation"] = "trained"
     data: DataSection | None = None
     model: ModelSection | None = None
@@ -364,7 +366,10 @@ def load(path: Path) -> Recipe:
         raise UserError(f"recipe '{path}' does not exist; recipes that come with Penstock lie in recipes/") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"recipe '{path}' cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # the last two: endless numbers, deep nesting
         raise UserError(f"recipe '{path}' is not TOML: {error}") from error
     for section, keys in FILES.items():
         table = content.get(section)

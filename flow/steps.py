@@ -51,7 +51,7 @@ from flow.errors import UserError, VerificationError
 from flow.network import Frames, OwnNetwork, channels_last, load_calibration, write_npz
 from flow.recipe import FitSection, LayerSection, PruneSection, Recipe, Section, lazy_layers
 from flow.workspace import Step, Workspace, code_digest, digest
-from hw.design import Design, Engine, IntArray, Lanes, Source
+from hw.design import Design, DesignError, Engine, IntArray, Lanes, Source
 from hw.emit.hls import Vectors, emit_hls
 from hw.image import layout
 from hw.options import kept_filters
@@ -65,6 +65,7 @@ from sim.hls import build as build_hls
 from sim.memory import FixedLatency, Memory, Stalls
 from sim.verilated import RtlRun, VerilatedModel, build
 from sw import predictors
+from sw.archive import first_line
 from sw.order import reordered
 from sw.paths.hardware import co_activation_order
 from sw.pruning import schedules, scores
@@ -304,7 +305,10 @@ def check(recipe: Recipe, trained: bool = True) -> None:
     A checkpoint has to be there if the network is to be `trained` already.
     """
     engine = recipe.engine
-    Engine(Lanes(engine.filter_lanes, engine.pixel_lanes), engine.bus_bytes, engine.predictor_lanes)
+    try:
+        Engine(Lanes(engine.filter_lanes, engine.pixel_lanes), engine.bus_bytes, engine.predictor_lanes)
+    except DesignError as error:
+        raise UserError(f"recipe '{recipe.name}': [engine]: {error}") from error
     if recipe.board is not None:
         boards.board(recipe.board.name)
     if recipe.onnx is not None:
@@ -343,9 +347,18 @@ def check(recipe: Recipe, trained: bool = True) -> None:
 def _convert_own(recipe: Recipe) -> tuple[OwnNetwork, Frames]:
     """The user's own network and frames, once the backend has taken them."""
     assert recipe.onnx is not None
-    own = OwnNetwork.load(recipe.onnx.file)
-    x = own.arrange(load_calibration(recipe.onnx.calibration, own.frame))
-    convert(own.model, recipe, Path("unwritten"))
+    file = recipe.onnx.file
+    try:
+        own = OwnNetwork.load(file)
+        x = own.arrange(load_calibration(recipe.onnx.calibration, own.frame))
+        convert(own.model, recipe, Path("unwritten"))
+    except (UserError, DesignError):
+        raise
+    except Exception as error:  # QONNX and hls4ml trip over what no exporter writes, each in a way of its own
+        raise UserError(
+            f"'{file}' is not a network that can be converted ({type(error).__name__}: {first_line(error)}); accepted: "
+            "QONNX as Brevitas exports it"
+        ) from error
     return own, Frames(x, x, None)
 
 

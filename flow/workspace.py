@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,11 @@ class Workspace:
         """Hold the folder against other processes, and clear what an interrupted one left."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                sys.stderr.write(f"penstock: another run works in '{self.folder}'; waiting for it\n")
+                fcntl.flock(handle, fcntl.LOCK_EX)
             for left in [*self.folder.glob(".*.tmp"), *self.folder.glob(".*.old")]:
                 shutil.rmtree(left, ignore_errors=True)
             yield

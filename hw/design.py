@@ -24,6 +24,7 @@ BoolArray = NDArray[np.bool_]
 
 MAX_LAYER_BITS = 8  # activations and weights; DESIGN section 3
 MAX_KERNEL = 7
+MAX_MULTIPLIERS = 1 << 16  # of an array: more than any FPGA has
 MAX_SHIFT = 31
 THRESHOLD_BITS = 32  # of the THRESHOLD register, signed
 MAX_HIDDEN_BITS = 16  # of a low-rank predictor
@@ -127,9 +128,10 @@ class Lanes:
     pixels: int
 
     def __post_init__(self) -> None:
-        if self.filters < 1 or self.pixels < 1 or self.pixels & (self.pixels - 1):
+        if min(self.filters, self.pixels) < 1 or self.pixels & (self.pixels - 1) or self.multipliers > MAX_MULTIPLIERS:
             raise DesignError(
-                f"lanes {self.filters} x {self.pixels}: filters must be at least 1 and pixels a power of two"
+                f"lanes {self.filters} x {self.pixels}: filters must be at least 1 and pixels a power of two, together "
+                f"up to {MAX_MULTIPLIERS} multipliers"
             )
 
     @property

@@ -59,7 +59,9 @@ from hw.design import (
     Source,
 )
 
+MOST_FILTERS = 1 << 16  # of a layer, as their indices have 16 bits
 AUTO = "auto"  # the value of an option that is left to the backend
+MOST_BYTES = 1 << 30  # that the arrays of a file may take in memory: no network has predictors or taps of this size
 HEAD_WEIGHT_BYTES = 4096  # a convolution with fewer bytes of weights streams in the head, if nothing else is said
 
 T = TypeVar("T")
@@ -144,8 +146,8 @@ def _taps(value: object) -> Taps | Path | None:
 
 
 def _pinned(value: object) -> tuple[int, ...] | None:
-    if _integer(value) is not None:
-        return tuple(range(int(value)))  # type: ignore[call-overload]
+    if (number := _integer(value)) is not None:
+        return tuple(range(number)) if number <= MOST_FILTERS else None
     if not isinstance(value, list | tuple | np.ndarray):
         return None
     if any(isinstance(item, bool) or not isinstance(item, int | np.integer) for item in value):
@@ -249,10 +251,10 @@ def engine_options(model: Mapping[str, object]) -> Engine:
     numbers: dict[str, int] = {}
     for name, default in MODEL_KNOBS.items():
         given = model.get(name, default)
-        number = _integer(given)
-        if number is None and (given != 0 or isinstance(given, bool)):  # what 0 means, and whether, Engine knows
+        number = _whole(given)
+        if number is None or number < 0:  # what 0 means, and whether it is accepted, Engine knows
             raise DesignError(f"hls_config['Model']: {name} is {given!r}; accepted: an int of at least 0")
-        numbers[name] = number or 0
+        numbers[name] = number
     return Engine(
         lanes=Lanes(numbers["EngineFilterLanes"], numbers["EnginePixelLanes"]),
         bus_bytes=numbers["BusBytes"],
@@ -311,16 +313,17 @@ def kept_filters(layer: str, keep: int | float | None, filters: int) -> int:
 
 def load_predictor(layer: str, predictor: Path | Fitted) -> Predictor:
     """The predictor of `layer`: a given one, or that in the arrays ``<layer>.<field>`` of an ``.npz`` file."""
-    given = predictor if isinstance(predictor, Fitted) else _load(layer, predictor)
+    where = f"layer '{layer}'" if isinstance(predictor, Fitted) else f"layer '{layer}': predictor file '{predictor}'"
+    given = predictor if isinstance(predictor, Fitted) else _load(where, layer, predictor)
     for name, value in given.values.items():
         array = np.asarray(value)
         if array.dtype != np.bool_ and not np.issubdtype(array.dtype, np.integer):
-            raise DesignError(f"layer '{layer}': predictor {name} are {array.dtype}; accepted: integers, or bool")
+            raise DesignError(f"{where}: predictor {name} are {array.dtype}; accepted: integers, or bool")
     values = {name: int(np.asarray(x)) if np.ndim(np.asarray(x)) == 0 else x for name, x in given.values.items()}
     try:
         return given.kind(**values)
     except DesignError as error:
-        raise DesignError(f"layer '{layer}': {error}") from None
+        raise DesignError(f"{where}: {error}") from None
 
 
 def kept_columns(layer: str, taps: Taps | Path | None, weights: IntArray) -> BoolArray | None:
@@ -338,16 +341,16 @@ def kept_columns(layer: str, taps: Taps | Path | None, weights: IntArray) -> Boo
     assert isinstance(taps, Path)
     where = f"layer '{layer}': file of taps '{taps}'"
     (found,) = _arrays(where, taps, [f"{layer}.taps"])
-    if found.dtype != np.bool_ or found.shape != weights.shape[1:] or not found.any():
+    fits = found.dtype == np.bool_ and found.shape == weights.shape[1:]
+    if not fits or not found.any():
         raise DesignError(
-            f"{where}: '{layer}.taps' is {found.dtype} {found.shape}{'' if found.any() else ', all false'}; "
+            f"{where}: '{layer}.taps' is {found.dtype} {found.shape}{', all false' if fits else ''}; "
             f"accepted: bool {weights.shape[1:]}, at least one true"
         )
     return found
 
 
-def _load(layer: str, predictor: Path) -> Fitted:
-    where = f"layer '{layer}': predictor file '{predictor}'"
+def _load(where: str, layer: str, predictor: Path) -> Fitted:
     arrays = _archive(where, predictor)
     for kind in KINDS:
         values = {name: arrays.get(f"{layer}.{name}") for name in _fields(kind)}
@@ -360,11 +363,17 @@ def _load(layer: str, predictor: Path) -> Fitted:
 def _archive(where: str, file: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an ``.npz`` file; `DesignError` opens with `where`."""
     try:
+        with zipfile.ZipFile(file) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > MOST_BYTES:
+            raise DesignError(f"{where} unpacks to {size} bytes; accepted: up to {MOST_BYTES}")
         with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: np.asarray(archive[name]) for name in archive.files}
     except FileNotFoundError:
         raise DesignError(f"{where} does not exist") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+    except DesignError:
+        raise
+    except Exception:  # whatever zipfile, zlib and numpy's parser of headers raise for broken bytes
         raise DesignError(f"{where} is not readable; accepted: an .npz file of numpy.savez, without pickles") from None
 
 

@@ -7,7 +7,6 @@ that say what they stand for. What it was made from and what it is worth stand b
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from quant.layers import Format, QuantError, QuantNetwork, folded, quantised
+from sw.archive import FileError, read
 from sw.train import write_atomically
 
 
@@ -50,27 +50,30 @@ def save(path: Path, network: QuantNetwork, provenance: Provenance) -> None:
 
 
 def provenance(path: Path) -> Provenance:
-    """What stands beside the checkpoint `path`; ValueError names the file if it cannot be used."""
+    """What stands beside the checkpoint `path`; `FileError` names the file if it cannot be used."""
     beside = path.with_suffix(".json")
     try:
         return Provenance.model_validate_json(beside.read_bytes())
     except (OSError, ValidationError) as error:
-        raise ValueError(f"'{beside}' does not say where a checkpoint comes from: {error}") from error
+        raise FileError(f"'{beside}' does not say where a checkpoint comes from: {error}") from error
 
 
 def load(path: Path, model: nn.Sequential) -> QuantNetwork:
     """The network that `save` wrote; `model` is its float twin (architecture only, with or without normalisation).
 
-    Its weights are exactly the integers times their scale. ValueError names the file and what does not fit.
+    Its weights are exactly the integers times their scale. `FileError` names the file and what does not fit.
     """
-    arrays = _read(path)
+    try:
+        arrays = read(path, "a checkpoint")
+    except FileNotFoundError as error:
+        raise FileError(f"'{path}' is not a checkpoint: it does not exist") from error
     plain = folded(model)
     layers = dict(plain.named_children())
     wanted = {key for name, x in layers.items() if _weighted(x) for key in (f"weights/{name}", f"bias/{name}")}
     found = {key for key in arrays if not key.startswith("format/")}
     if found != wanted:
         key = min(found ^ wanted)
-        raise ValueError(f"'{path}': '{key}' is {'missing' if key in wanted else 'no layer of this network'}")
+        raise FileError(f"'{path}': '{key}' is {'missing' if key in wanted else 'no layer of this network'}")
     try:
         formats = {}
         for key, value in arrays.items():
@@ -79,7 +82,7 @@ def load(path: Path, model: nn.Sequential) -> QuantNetwork:
                 formats[key.removeprefix("format/")] = Format(bits, bool(signed), exponent)
         network = quantised(plain, formats)
     except (QuantError, TypeError, ValueError) as error:
-        raise ValueError(f"'{path}' does not hold this network: {error}") from error
+        raise FileError(f"'{path}' does not hold this network: {error}") from error
     with torch.no_grad():
         for name in network.weighted:
             layer, scale = network.get_submodule(name), 2.0 ** network.formats[name].exponent
@@ -91,7 +94,7 @@ def load(path: Path, model: nn.Sequential) -> QuantNetwork:
             ):
                 given = arrays[f"{key}/{name}"]
                 if given.shape != tuple(target.shape) or given.dtype.kind != "i":
-                    raise ValueError(
+                    raise FileError(
                         f"'{path}': '{key}/{name}' is {given.shape} {given.dtype}; accepted: {tuple(target.shape)} "
                         "integers"
                     )
@@ -101,11 +104,3 @@ def load(path: Path, model: nn.Sequential) -> QuantNetwork:
 
 def _weighted(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d | nn.Linear)
-
-
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise ValueError(f"'{path}' is not a checkpoint: {error}") from error

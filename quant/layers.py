@@ -32,6 +32,9 @@ class QuantError(ValueError):
     """A network that cannot be quantised; the message names the layer, what was found and what is accepted."""
 
 
+MOST_EXPONENT = 60  # of a scale, either way: integers times it are exact in float32, and so are their products
+
+
 @dataclass(frozen=True)
 class Format:
     """Integers of `bits` bits; `exponent` is that of the scale, ``2**exponent``."""
@@ -43,6 +46,11 @@ class Format:
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
             raise QuantError(f"format of {self.bits} bits; accepted: 2 to 8")
+        if not -MOST_EXPONENT <= self.exponent <= MOST_EXPONENT:
+            raise QuantError(
+                f"format with a scale of 2**{self.exponent}; accepted: exponents from {-MOST_EXPONENT} to "
+                f"{MOST_EXPONENT}"
+            )
 
     @property
     def scale(self) -> float:

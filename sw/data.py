@@ -20,6 +20,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from sw.archive import FileError
+
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]
 ByteArray = NDArray[np.uint8]
@@ -77,7 +79,7 @@ def digits(seed: int) -> Dataset:
     return Dataset("digits", train_x, train_y, test_x, test_y, classes=10)
 
 
-class DataError(ValueError):
+class DataError(FileError):
     """Files of a dataset that are missing or wrong; the message names the file, what was found and what is accepted."""
 
 
@@ -133,19 +135,22 @@ def data_folder() -> Path:
 
 def _idx(path: Path, shape: tuple[int, ...]) -> ByteArray:
     """A gzipped IDX file of bytes: magic number 0x0800 + axes, each axis as a big-endian word, then the values."""
+    header = 4 * (1 + len(shape))
+    size = header + int(np.prod(shape))
     try:
-        content = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            content = file.read(size + 1)  # a few kilobytes may unpack to gigabytes
     except FileNotFoundError:
         raise DataError(_absent(path)) from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"'{path}' is not a gzip file: {error}") from error
-    header = 4 * (1 + len(shape))
     expected = np.array([0x800 + len(shape), *shape], ">u4").tobytes()
     if content[:header] != expected:
         found = np.frombuffer(content[: len(content[:header]) // 4 * 4], ">u4").tolist()
         raise DataError(f"'{path}' starts with {found}; accepted: the IDX header {[0x800 + len(shape), *shape]}")
-    if len(content) != header + int(np.prod(shape)):
-        raise DataError(f"'{path}' has {len(content)} bytes; accepted: {header + int(np.prod(shape))}")
+    if len(content) != size:
+        found = f"more than {size}" if len(content) > size else str(len(content))
+        raise DataError(f"'{path}' unpacks to {found} bytes; accepted: {size}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
@@ -155,6 +160,8 @@ def _batch(path: Path) -> ByteArray:
         content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(_absent(path)) from None
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
     if len(content) != 10_000 * 3073:
         raise DataError(f"'{path}' has {len(content)} bytes; accepted: 10000 records of 3073")
     records = np.frombuffer(content, np.uint8).reshape(-1, 3073)

@@ -8,7 +8,6 @@ Convolutional Filters" (2016); the kinds are those of `hw.design` and have the s
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from sw.archive import read
 from sw.train import write_atomically
 
 IntArray = NDArray[np.int64]
@@ -272,11 +272,7 @@ def save(path: Path, predictors: Mapping[str, Predictor]) -> None:
 
 def load(path: Path) -> dict[str, Predictor]:
     """Read what `save` wrote; FileNotFoundError, or ValueError naming the file and the layer that is wrong."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError) as error:
-        raise ValueError(f"'{path}' is not a file of predictors: {error}") from error
+    arrays = read(path, "a file of predictors")
     found: dict[str, dict[str, NDArray[np.generic]]] = {}
     for key, array in arrays.items():
         name, _, part = key.rpartition(".")

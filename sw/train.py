@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sw.archive import FileError, first_line
 from sw.data import Dataset, FloatArray, LabelArray
 from sw.gate import Gate, OnlinePredictor, gated
 
@@ -191,14 +190,19 @@ class _Parts:
         """Take up what `save` wrote; how many epochs were done."""
         state = _read(path, "a checkpoint of a training")
         if not isinstance(state, dict) or state.get("recipe") != self.recipe:
-            raise ValueError(f"'{path}' is a checkpoint of another training; remove it to start anew")
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        for name, predictor in self.predictors.items():
-            predictor.load_state_dict(state["predictors"][name])
-        torch.set_rng_state(state["random"])
-        return int(state["epochs"])
+            raise FileError(f"'{path}' is a checkpoint of another training; remove it to start anew")
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state["schedule"])
+            for name, predictor in self.predictors.items():
+                predictor.load_state_dict(state["predictors"][name])
+            torch.set_rng_state(state["random"])
+            return int(state["epochs"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise FileError(
+                f"'{path}' is not a checkpoint of a training: {first_line(error)}; remove it to start anew"
+            ) from error
 
 
 TEMPERATURE = 2.0
@@ -247,20 +251,21 @@ def save_state(path: Path, state: dict[str, Tensor]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Read what `save_state` wrote; FileNotFoundError, or ValueError naming the file if it holds anything else."""
+    """Read what `save_state` wrote; FileNotFoundError, or `FileError` naming the file if it holds anything else."""
     state = _read(path, "a file of weights")
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"'{path}' is not a file of weights: it holds something else than tensors by name")
+        raise FileError(f"'{path}' is not a file of weights: it holds something else than tensors by name")
     return state
 
 
 def _read(path: Path, what: str) -> object:
-    """The plain data in a file of torch; nothing in it is executed. ValueError if it is not `what`."""
+    """The plain data in a file of torch; nothing in it is executed. `FileError` if it is not `what`."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0] or "it ends early"
-        raise ValueError(f"'{path}' is not {what}: {reason}") from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever torch's reader and its unpickler of plain data say about broken bytes
+        raise FileError(f"'{path}' is not {what}: {first_line(error)}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -70,7 +70,7 @@ def test_paths_are_saved_with_their_model(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"path\.npz' is a path of the model"):
         path.load(tmp_path / "path.npz", net)
     np.savez(tmp_path / "other.npz", header=np.array(json.dumps({"format": "something"})))
-    with pytest.raises(ValueError, match=r"other\.npz' is not a file of a critical path: format 'something'"):
+    with pytest.raises(ValueError, match=r"other\.npz' is not a file of a critical path: .*\nformat"):
         path.load(tmp_path / "other.npz")
     (tmp_path / "text.npz").write_text("masks")
     with pytest.raises(ValueError, match=r"text\.npz' is not a file of a critical path"):
@@ -156,7 +156,7 @@ def test_a_distilled_network_is_kept_in_a_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"3\.npz' was cut from the model"):
         cut.load(tmp_path / "3.npz", net)
     path.save(tmp_path / "path.npz", critical, net)
-    with pytest.raises(ValueError, match=r"path\.npz' is not a file of a class's network: format"):
+    with pytest.raises(ValueError, match=r"path\.npz' is not a file of a class's network: .*\nformat"):
         cut.load(tmp_path / "path.npz", net)
 
 

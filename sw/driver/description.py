@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 VERSION = 1
 
@@ -72,10 +72,10 @@ class Description:
     def load(path: str | os.PathLike[str]) -> Description:
         """Read `driver.json`; raises `DescriptionError` that names the file."""
         try:
-            return Description.parse(json.loads(Path(path).read_text()))
+            return Description.parse(json.loads(Path(path).read_bytes()))
         except FileNotFoundError:
             raise DescriptionError(f"'{path}' does not exist; it is written beside an accelerator's RTL") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DescriptionError(f"'{path}' describes no accelerator: {error!r}") from None
 
     @staticmethod
@@ -84,15 +84,38 @@ class Description:
         if content["version"] != VERSION:
             raise DescriptionError(f"version {content['version']}; accepted: {VERSION}")
         return Description(
-            design=content["design"],
+            design=_of(str, content, "design"),
             fingerprint=int(content["fingerprint"], 16),
-            input=Input(**content["input"]),
-            outputs=Outputs(**content["outputs"]),
-            bus_bytes=content["bus_bytes"],
-            classes=content["classes"],
-            layers=tuple(LayerDescription(**layer) for layer in content["layers"]),
+            input=_made(Input, content["input"]),
+            outputs=_made(Outputs, content["outputs"]),
+            bus_bytes=_of(int, content, "bus_bytes"),
+            classes=_of(int, content, "classes"),
+            layers=tuple(_made(LayerDescription, layer) for layer in content["layers"]),
             registers={
-                name: Register(entry["address"], {field: (low, high) for field, (low, high) in entry["fields"].items()})
+                name: Register(
+                    _of(int, entry, "address"),
+                    {field: (_of(int, bits, 0), _of(int, bits, 1)) for field, bits in entry["fields"].items()},
+                )
                 for name, entry in content["registers"].items()
             },
         )
+
+
+T = TypeVar("T")
+
+
+def _of(kind: type[T], content: Any, key: str | int) -> T:
+    """``content[key]``, which has to be of `kind`."""
+    value = content[key]
+    if type(value) is not kind:
+        raise DescriptionError(f"'{key}' is {value!r}; accepted: {kind.__name__}")
+    return value
+
+
+def _made(kind: type[T], content: Mapping[str, Any]) -> T:
+    """A dataclass of plain values, with exactly its keys."""
+    types = {"int": int, "bool": bool, "str": str}
+    names = {field.name: types[str(field.type)] for field in fields(kind)}  # type: ignore[arg-type]
+    if content.keys() != names.keys():
+        raise DescriptionError(f"keys are {', '.join(content)}; accepted: {', '.join(names)}")
+    return kind(**{name: _of(of, content, name) for name, of in names.items()})

@@ -16,6 +16,7 @@ from sw.driver.device import Device
 IDENTITY = 0x534E4550
 MAGIC = b"PENSTOCK"
 HEADER = slice(16, 24)  # where an image has its design's fingerprint
+SIZE = slice(24, 32)  # and how many bytes it says it has
 MODE_ALL, MODE_TOP, MODE_THRESHOLD = range(3)
 
 
@@ -100,7 +101,7 @@ class Driver:
     def load(self, image: bytes | str | os.PathLike[str]) -> None:
         """Put a weight image (its bytes, or its file) into external memory and enable the accelerator.
 
-        Raises `DriverError` for an image that was made for another design.
+        Raises `DriverError` for an image that was made for another design, or is not whole.
         """
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
         fingerprint = int.from_bytes(data[HEADER], "little")
@@ -109,6 +110,8 @@ class Driver:
                 f"the image starts with {data[:8]!r} and has fingerprint {fingerprint:016x}; expected {MAGIC!r} and "
                 f"{self.description.fingerprint:016x}"
             )
+        if (size := int.from_bytes(data[SIZE], "little")) != len(data):
+            raise DriverError(f"the image has {len(data)} bytes; its header says {size}")
         self.write("CONTROL", 0)
         self.write("IMAGE_BASE", self.device.place(data))
         self.write("CONTROL", 1)

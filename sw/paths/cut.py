@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import copy
 import io
-import json
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from sw.archive import FileError, read
 from sw.paths.path import CriticalPath, fingerprint
 from sw.paths.scores import Batches, Precision, in_precision, placed
 from sw.paths.watch import LAYERS, frozen, in_turn, kept, known, split, watched
@@ -32,7 +33,17 @@ from sw.train import batches, write_atomically
 
 FloatArray = NDArray[np.float64]
 
-FORMAT = "penstock class network 1"
+
+class Header(BaseModel):
+    """What stands in a file of a class's network beside its state."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+    format: Literal["penstock class network 1"]
+    score: str
+    ratio: float
+    cls: int = Field(alias="class")
+    model: str
 
 
 # -- the smaller network -----------------------------------------------------------------------------------------------
@@ -71,32 +82,41 @@ def save(file: Path, network: nn.Sequential, path: CriticalPath, cls: int, model
 
     The header has the score, the ratio, the class and the fingerprint of `model`, from which `load` builds it again.
     """
-    header = {
-        "format": FORMAT,
-        "score": path.score,
-        "ratio": path.ratio,
-        "class": cls,
-        "model": fingerprint(model),
-    }
+    header = Header(
+        format="penstock class network 1",
+        score=path.score,
+        ratio=path.ratio,
+        **{"class": cls},
+        model=fingerprint(model),
+    )
     arrays = {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
+    np.savez_compressed(buffer, header=np.array(header.model_dump_json()), **arrays)
     write_atomically(file, buffer.getvalue())
 
 
 def load(file: Path, model: nn.Sequential) -> nn.Sequential:
-    """The network that `save` wrote, which was cut from `model`; ValueError names the file if it holds another."""
+    """The network that `save` wrote, which was cut from `model`; `FileError` names the file if it holds another."""
+    what = "a file of a class's network"
+    found = read(file, what)
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: torch.tensor(archive[name]) for name in archive.files if name != "header"}
-            header = json.loads(str(archive["header"]))
-        if header["format"] != FORMAT:
-            raise ValueError(f"format '{header['format']}'; accepted: '{FORMAT}'")
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"'{file}' is not a file of a class's network: {error}") from error
-    if header["model"] != (expected := fingerprint(model)):
-        raise ValueError(f"'{file}' was cut from the model {header['model'][:16]}; this one is {expected[:16]}")
+        header = Header.model_validate_json(str(found.pop("header")))
+        arrays = {name: torch.tensor(array) for name, array in found.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f"'{file}' is not {what}: {error}") from error
+    if header.model != (expected := fingerprint(model)):
+        raise FileError(f"'{file}' was cut from the model {header.model[:16]}; this one is {expected[:16]}")
     small = copy.deepcopy(model).cpu().float().eval()
+    state = small.state_dict()
+    if arrays.keys() != state.keys():
+        name = min(arrays.keys() ^ state.keys())
+        raise FileError(f"'{file}' is not {what}: '{name}' is {'missing' if name in state else 'nothing of the model'}")
+    for name, value in arrays.items():
+        if (value.dtype, value.ndim) != (state[name].dtype, state[name].ndim):
+            raise FileError(
+                f"'{file}' is not {what}: '{name}' is {value.dtype} with {value.ndim} axes; accepted: "
+                f"{state[name].dtype} with {state[name].ndim}"
+            )
     for name, module in small.named_modules():
         own = {key.removeprefix(f"{name}."): value for key, value in arrays.items() if key.rpartition(".")[0] == name}
         for key, value in own.items():

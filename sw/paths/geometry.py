@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sw.archive import FileError, read
 from sw.paths.scores import Precision
 from sw.paths.stream import collect
 
@@ -163,15 +164,15 @@ class HumanSimilarity:
 def load_human(path: Path, test_images: int) -> HumanSimilarity:
     """Read an npz file with `images`, integers (n,), and `rdm`, dissimilarities (n, n), symmetric with a zero diagonal.
 
-    ValueError names the file and what is wrong in it.
+    ValueError (`FileError` if it cannot be read) names the file and what is wrong in it.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            images, matrix = np.asarray(archive["images"]), np.asarray(archive["rdm"])
+        arrays = read(path, "a file of human similarity")
+        images, matrix = arrays["images"], arrays["rdm"]
     except FileNotFoundError:
-        raise ValueError(f"'{path}' does not exist") from None
-    except Exception as error:  # whatever zipfile, zlib and numpy's header parser raise for broken bytes
-        raise ValueError(f"'{path}' is not a file of human similarity: {error}") from error
+        raise FileError(f"'{path}' does not exist") from None
+    except KeyError as error:
+        raise FileError(f"'{path}' is not a file of human similarity: {error} is missing") from error
     if images.ndim != 1 or images.dtype.kind not in "iu" or len(images) < 3:
         raise ValueError(f"'{path}': images are {images.dtype} {images.shape}; accepted: integers (n,), n at least 3")
     if images.min() < 0 or images.max() >= test_images or len(np.unique(images)) != len(images):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from sw.archive import read
 from sw.paths.path import CriticalPath
 from sw.paths.strengths import Strengths
 from sw.predictors import top
@@ -173,7 +174,7 @@ class HardwarePaths:
 
         With `fingerprint`, paths of any other network are refused.
         """
-        arrays = _read(path)
+        arrays = read(path, "a file of paths for the hardware")
         version = arrays.pop("format", None)
         if version is None or version.shape != () or version.dtype.kind not in "iu" or int(version) != FORMAT:
             raise ValueError(f"'{path}': format is {version if version is not None else 'missing'}; accepted: {FORMAT}")
@@ -192,23 +193,6 @@ class HardwarePaths:
                 f"'{path}' holds paths of the network {found.fingerprint[:16]}..., not of {fingerprint[:16]}..."
             )
         return found
-
-
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            arrays = {key: archive[key] for key in archive.files}
-            if not all(
-                isinstance(array, np.ndarray) for array in arrays.values()
-            ):  # numpy gives other members as bytes
-                raise ValueError("it holds something else than arrays")
-            return arrays
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # whatever zipfile, zlib and numpy's header parser raise for broken bytes
-        raise ValueError(f"'{path}' is not a file of paths for the hardware: {error}") from error
 
 
 def _text(path: Path, arrays: dict[str, NDArray[np.generic]], key: str, axes: int) -> NDArray[np.generic]:

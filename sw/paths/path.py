@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from sw.archive import FileError, read
 from sw.paths.scores import Batches, ScoreConfig, Scores, measure
 from sw.train import write_atomically
 
-FORMAT = "penstock critical path 1"
+
+class Header(BaseModel):
+    """What stands in a file of a critical path beside the masks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["penstock critical path 1"]
+    score: str
+    ratio: float
+    layers: tuple[str, ...]
+    model: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +48,11 @@ class CriticalPath:
         if len(self.layers) != len(self.masks) or not self.layers:
             raise ValueError(f"path by '{self.score}': {len(self.layers)} layers with {len(self.masks)} masks")
         for layer, mask in zip(self.layers, self.masks, strict=True):
-            if mask.ndim != 2 or mask.dtype != np.bool_ or len(mask) != len(self.masks[0]):
+            classes = self.masks[0].shape[:1]
+            if mask.ndim != 2 or mask.dtype != np.bool_ or mask.shape[:1] != classes:
                 raise ValueError(
                     f"path by '{self.score}', layer '{layer}': {mask.shape} {mask.dtype}; "
-                    f"accepted: bool ({len(self.masks[0])}, filters)"
+                    f"accepted: bool ({', '.join(map(str, classes)) or 'classes'}, filters)"
                 )
             if not mask.any(axis=1).all():
                 raise ValueError(f"path by '{self.score}', layer '{layer}': a class without filters")
@@ -114,34 +126,28 @@ def fingerprint(model: nn.Module) -> str:
 
 def save(path: Path, critical: CriticalPath, model: nn.Module) -> None:
     """Write an npz file: `masks_0`... and a JSON header with the names, the ratio and the model's fingerprint."""
-    header = {
-        "format": FORMAT,
-        "score": critical.score,
-        "ratio": critical.ratio,
-        "layers": list(critical.layers),
-        "model": fingerprint(model),
-    }
+    header = Header(
+        format="penstock critical path 1",
+        score=critical.score,
+        ratio=critical.ratio,
+        layers=critical.layers,
+        model=fingerprint(model),
+    )
     buffer = io.BytesIO()
     masks = {f"masks_{index}": mask for index, mask in enumerate(critical.masks)}
-    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **masks)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, header=np.array(header.model_dump_json()), **masks)  # type: ignore[arg-type]
     write_atomically(path, buffer.getvalue())
 
 
 def load(path: Path, model: nn.Module | None = None) -> CriticalPath:
-    """Read what `save` wrote; ValueError names the file if it holds something else or is a path of another `model`."""
+    """Read what `save` wrote; `FileError` names the file if it holds something else or is a path of another `model`."""
+    arrays = read(path, "a file of a critical path")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            if header["format"] != FORMAT:
-                raise ValueError(f"format '{header['format']}'; accepted: '{FORMAT}'")
-            found = CriticalPath(
-                header["score"],
-                header["ratio"],
-                tuple(header["layers"]),
-                tuple(file[f"masks_{index}"] for index in range(len(header["layers"]))),
-            )
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"'{path}' is not a file of a critical path: {error}") from error
-    if model is not None and header["model"] != (expected := fingerprint(model)):
-        raise ValueError(f"'{path}' is a path of the model {header['model'][:16]}; this one is {expected[:16]}")
+        header = Header.model_validate_json(str(arrays["header"]))
+        masks = tuple(np.asarray(arrays[f"masks_{index}"]) for index in range(len(header.layers)))
+        found = CriticalPath(header.score, header.ratio, header.layers, masks)
+    except (ValueError, KeyError) as error:
+        raise FileError(f"'{path}' is not a file of a critical path: {error}") from error
+    if model is not None and header.model != (expected := fingerprint(model)):
+        raise FileError(f"'{path}' is a path of the model {header.model[:16]}; this one is {expected[:16]}")
     return found
