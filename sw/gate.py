@@ -106,12 +106,12 @@ def gated(model: nn.Module, gate: Gate) -> Iterator[dict[str, OnlinePredictor]]:
     if unknown:
         raise ValueError(f"gate: no layer '{unknown[0]}'; layers: {', '.join(layers)}")
     predictors = {name: OnlinePredictor() for name in gate.layers} if gate.predicted else {}
-    draw = _Draw(gate.least)
+    draw, channels = _Draw(gate.least), _channels(model)
     handles = []
     exponents = gate.exponents or (1.0,) * len(gate.layers)
     for index, (name, exponent) in enumerate(zip(gate.layers, exponents, strict=True)):
         hook = (
-            _Predicted(draw, predictors[name], index == 0, exponent)
+            _Predicted(draw, predictors[name], index == 0, exponent, channels[name])
             if gate.predicted
             else _Strongest(gate.least, exponent)
         )
@@ -123,6 +123,18 @@ def gated(model: nn.Module, gate: Gate) -> Iterator[dict[str, OnlinePredictor]]:
             handle.remove()
 
 
+def _channels(model: nn.Module) -> dict[str, int]:
+    """Channels of the map that each layer with weights reads: flattened, a map still has those of the layer before."""
+    result: dict[str, int] = {}
+    before: int | None = None
+    for name, layer in model.named_children():
+        if isinstance(layer, nn.Conv2d):
+            result[name], before = layer.in_channels, layer.out_channels
+        elif isinstance(layer, nn.Linear):
+            result[name], before = before or layer.in_features, layer.out_features
+    return result
+
+
 class _Strongest:
     def __init__(self, least: float, exponent: float) -> None:
         self.least, self.exponent = least, exponent
@@ -130,8 +142,8 @@ class _Strongest:
     def __call__(self, layer: nn.Module, _: object, output: Tensor) -> Tensor | None:
         if not layer.training:
             return None
-        strengths = _strengths(functional.relu(output.detach()))
-        filters = strengths.shape[1]
+        filters = output.shape[1]
+        strengths = _strengths(functional.relu(output.detach()), filters)
         drawn = int(torch.randint(max(1, int(filters * self.least)), filters + 1, ()))
         return _keep(output, strengths, _power(drawn / filters, self.exponent, filters))
 
@@ -147,8 +159,9 @@ class _Draw:
 
 
 class _Predicted:
-    def __init__(self, draw: _Draw, predictor: OnlinePredictor, first: bool, exponent: float) -> None:
+    def __init__(self, draw: _Draw, predictor: OnlinePredictor, first: bool, exponent: float, channels: int) -> None:
         self.draw, self.predictor, self.first, self.exponent = draw, predictor, first, exponent
+        self.channels = channels
 
     def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if not layer.training:
@@ -156,8 +169,8 @@ class _Predicted:
         if self.first:
             self.draw.renew()
         given = inputs[0]
-        strengths = _strengths(getattr(given, "value", given).detach().abs()).double()
-        targets = _strengths(functional.relu(output.detach())).double()
+        strengths = _strengths(getattr(given, "value", given).detach().abs(), self.channels).double()
+        targets = _strengths(functional.relu(output.detach()), output.shape[1]).double()
         scores = self.predictor.scores(strengths)
         self.predictor.observe(strengths, targets)
         keep = _power(self.draw.share, self.exponent, targets.shape[1])
@@ -168,9 +181,9 @@ def _power(share: float, exponent: float, filters: int) -> int:
     return max(1, round(share**exponent * filters))
 
 
-def _strengths(maps: Tensor) -> Tensor:
-    """Sums over the pixels of (n, channels, ...), in at least float32."""
-    return maps.flatten(2).sum(dim=2, dtype=torch.promote_types(maps.dtype, torch.float32))
+def _strengths(maps: Tensor, channels: int) -> Tensor:
+    """Sums over the pixels of (n, channels, ...), flattened or not, in at least float32: (n, channels)."""
+    return maps.reshape(len(maps), channels, -1).sum(dim=2, dtype=torch.promote_types(maps.dtype, torch.float32))
 
 
 def _keep(output: Tensor, ranking: Tensor, keep: int) -> Tensor:

@@ -201,6 +201,26 @@ def test_a_predicted_gate_keeps_one_share_in_all_layers() -> None:
     assert 0.9 < shares.max() <= 1
 
 
+@pytest.mark.parametrize("predicted", [False, True])
+def test_a_dense_layer_is_gated_by_the_channels_of_the_map_before_it(predicted: bool) -> None:
+    torch.manual_seed(3)
+    model = models.build("lenet", (1, 28, 28), 10, 0).train()
+    kept = []
+    with gated(model, Gate(("dense1",), least=0.1, predicted=predicted)) as predictors:
+        model.get_submodule("dense1").register_forward_hook(
+            lambda _, __, output: kept.append((output != 0).sum(1).tolist())
+        )
+        for _ in range(20):
+            model(torch.rand(2, 1, 28, 28))
+    assert all(first == second for first, second in kept)
+    assert 50 <= min(kept)[0] < 150
+    assert max(kept)[0] > 350
+    if predicted:
+        weights = predictors["dense1"].weights
+        assert weights is not None
+        assert weights.shape == (1 + 50, 500)  # 800 features are 16 pixels of 50 channels
+
+
 def test_augmentation_shifts_and_mirrors_whole_images() -> None:
     image = torch.arange(1.0, 37.0).reshape(1, 1, 6, 6)
     torch.manual_seed(0)
