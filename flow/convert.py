@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +127,15 @@ def _options(layer: LayerSection, predictor_file: Path | None, pruned: bool, mod
 
 @dataclass(frozen=True)
 class Fitting:
-    """How predictors are fitted, and on what: integer `frames` (n, c, h, w), and `labels` (n,) where there are some."""
+    """How predictors are fitted, and on what: integer `frames` (n, c, h, w), and `labels` (n,) where there are some.
+
+    Of layers in `trained` the predictor is known already.
+    """
 
     recipe: Recipe
     frames: IntArray
     labels: IntArray | None = None
+    trained: Mapping[str, predictors.Predictor] = field(default_factory=dict)
 
     def fit(
         self, share: float, strengths: IntArray, targets: IntArray, labels: IntArray | None
@@ -183,7 +188,7 @@ def fit_predictors(dense: Design, plan: Plan, fitting: Fitting) -> Fitted:
         strengths = np.concatenate([trace.strengths for trace in full])
         labels = None if fitting.labels is None else np.tile(fitting.labels, len(full))
         targets = np.concatenate([golden.strength(trace.output) for trace in full])
-        predictor = fitting.fit(keep, strengths, targets, labels)
+        predictor = fitting.trained.get(layer.name) or fitting.fit(keep, strengths, targets, labels)
         fitted.predictors[layer.name] = predictor
         counting = isinstance(predictor, predictors.PathPredictor | predictors.ClassPredictor)
         scores = predictor.scores(strengths)

@@ -115,9 +115,10 @@ class QuantiseSection(FitSection):
 
     Below 1.0, `gate` makes lazy layers practise: a share of their filters, drawn from `gate` to 1 for every batch,
     stays and the weakest are set to zero, so that the network bears what lazy inference does to it. The weakest are
-    known by their own strength, or `predicted` as in hardware, by predictors that learn beside the network. Layers
-    share in it in the proportions of their `keep`. `tune` says which layers learn: `all`, or those from the first
-    `lazy` one on, which is faster. `distil` is the share of the loss that asks for the answers of the float network.
+    known by their own strength, by `prediction` as in hardware, fitted beside the network, or by predictors in
+    `training` with it, which `predictor.kind` "trained" puts into the hardware. Layers share in it in the proportions
+    of their `keep`. `tune` says which layers learn: `all`, or those from the first `lazy` one on, which is faster.
+    `distil` is the share of the loss that asks for the answers of the float network.
     """
 
     epochs: PositiveInt = 15
@@ -125,7 +126,7 @@ class QuantiseSection(FitSection):
     weights: Bits = 8
     activations: Bits = 8
     gate: Share = 1.0
-    gate_by: Literal["strength", "prediction"] = "strength"
+    gate_by: Literal["strength", "prediction", "training"] = "strength"
     tune: Literal["all", "lazy"] = "all"
     distil: Annotated[float, Field(ge=0, le=1)] = 0.0
 
@@ -184,13 +185,14 @@ class LayerSection(Section):
 class PredictorSection(Section):
     """How lazy layers predict, fitted on at most `frames` calibration frames.
 
-    `kind`: `linear` is an int8 matrix on activation strengths, `low_rank` two thin ones with `rank` values between,
-    `paths` a Boolean one on which channels are activated, `classes` masks of the classes that are wanted. `select` says
-    how filters are taken after reset: the best ones (`top`), or those above a `threshold` that leaves as many on
-    average; if nothing is said, `threshold` for paths and classes, else `top`.
+    `kind`: `linear` is an int8 matrix on activation strengths, `trained` one that was trained with the network (see
+    `quantise.gate_by`), `low_rank` two thin ones with `rank` values between, `paths` a Boolean one on which channels
+    are activated, `classes` masks of the classes that are wanted. `select` says how filters are taken after reset: the
+    best ones (`top`), or those above a `threshold` that leaves as many on average; if nothing is said, `threshold` for
+    paths and classes, else `top`.
     """
 
-    kind: Literal["linear", "low_rank", "paths", "classes"] = "linear"
+    kind: Literal["linear", "trained", "low_rank", "paths", "classes"] = "linear"
     rank: PositiveInt = 8
     select: Mode | None = None
     frames: Annotated[int, Field(ge=2, strict=True)] = 4096
@@ -319,6 +321,13 @@ class Recipe(Section):
             raise ValueError(
                 "predictor.kind is 'classes' with [onnx], whose inputs have no labels; "
                 "accepted: linear, low_rank, paths"
+            )
+        if self.predictor.kind == "trained" and (
+            self.onnx is not None or (self.quantise.gate_by != "training" or self.quantise.gate == 1)
+        ):
+            raise ValueError(
+                "predictor.kind is 'trained', but no predictor trains with the network; accepted: linear, or [data] "
+                "and [model] with quantise.gate below 1 and quantise.gate_by = 'training'"
             )
         if self.board is not None:
             given = [f"engine.{key}" for key in CHOSEN if key in self.engine.model_fields_set]

@@ -474,7 +474,7 @@ def _practice(recipe: Recipe, network: torch.nn.Module) -> sw.gate.Gate:
         shares[name] = kept_filters(name, layers[name].keep, filters) / filters
     exponents = tuple(sw.gate.proportions(shares).values())
     section = recipe.quantise
-    return sw.gate.Gate(tuple(shares), section.gate, section.gate_by == "prediction", exponents)
+    return sw.gate.Gate(tuple(shares), section.gate, section.gate_by, exponents)
 
 
 ORDERED_BY = 256  # training images that tell which filters fire together
@@ -560,10 +560,25 @@ def predict(flow: Flow, aside: Path) -> None:
     frames = integer_frames(graph, flow.frames.calibration[: flow.recipe.predictor.frames])
     plan = Plan.of(flow.recipe, dense)
     labels = None if flow.recipe.data is None else flow.data.train_y[: len(frames)].astype(np.int64)
-    fitted = fit_predictors(dense, plan, Fitting(flow.recipe, frames, labels))
+    trained = _trained_predictors(flow, plan) if flow.recipe.predictor.kind == "trained" else {}
+    fitted = fit_predictors(dense, plan, Fitting(flow.recipe, frames, labels, trained))
     predictors.save(aside / PREDICTORS, fitted.predictors)
     pinned = most_chosen(with_predictors(dense, flow.recipe, plan, fitted), plan, frames)
     (aside / SELECTED).write_text(json.dumps(asdict(Selected(pinned, fitted.thresholds))) + "\n")
+
+
+def _trained_predictors(flow: Flow, plan: Plan) -> dict[str, predictors.Predictor]:
+    """Those of lazy layers that were trained with the network; UserError names a layer without one."""
+    network, result = flow.quantised_network(), dict[str, predictors.Predictor]()
+    for name in plan.lazy:
+        predictor = network.predictor(name)
+        if predictor is None:
+            raise UserError(
+                f"recipe '{flow.recipe.name}': 'predictor.kind' is 'trained', but layer '{name}' of the checkpoint has "
+                "no predictor; 'penstock train' makes one, 'linear' does without"
+            )
+        result[name] = predictor
+    return result
 
 
 def emit(flow: Flow, aside: Path) -> None:

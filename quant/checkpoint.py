@@ -1,7 +1,8 @@
 """Trained networks as they are kept: the integers that the accelerator computes with, small and readable anywhere.
 
-A checkpoint is an npz file without pickles: per layer the integer weights (int8) and biases (int32), and the formats
-that say what they stand for. What it was made from and what it is worth stand beside it, in a JSON file.
+A checkpoint is an npz file without pickles: per layer the integer weights (int8) and biases (int32), those of a
+predictor that was trained with the network (int8 and int64), and the formats that say what they stand for. What it was
+made from and what it is worth stand beside it, in a JSON file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import nn
 
 from quant.layers import Format, QuantError, QuantNetwork, folded, quantised
 from sw.archive import FileError, read
+from sw.gate import PREDICTOR, TrainedPredictor
 from sw.train import write_atomically
 
 
@@ -43,6 +45,10 @@ def save(path: Path, network: QuantNetwork, provenance: Provenance) -> None:
         weights, bias = network.integers(name)
         arrays[f"weights/{name}"] = weights.numpy().astype(np.int8)
         arrays[f"bias/{name}"] = bias.numpy().astype(np.int32)
+        predictor = network.predictor(name)
+        if predictor is not None:
+            arrays[f"predictor/{name}"] = predictor.weights.astype(np.int8)
+            arrays[f"predictor_bias/{name}"] = predictor.bias
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy dates the members 1980
     write_atomically(path, buffer.getvalue())
@@ -70,6 +76,8 @@ def load(path: Path, model: nn.Sequential) -> QuantNetwork:
     plain = folded(model)
     layers = dict(plain.named_children())
     wanted = {key for name, x in layers.items() if _weighted(x) for key in (f"weights/{name}", f"bias/{name}")}
+    trained = {name for name, x in layers.items() if _weighted(x) and f"predictor/{name}" in arrays}
+    wanted |= {key for name in trained for key in (f"predictor/{name}", f"predictor_bias/{name}")}
     found = {key for key in arrays if not key.startswith("format/")}
     if found != wanted:
         key = min(found ^ wanted)
@@ -99,7 +107,29 @@ def load(path: Path, model: nn.Sequential) -> QuantNetwork:
                         "integers"
                     )
                 target.copy_(torch.tensor(given.astype(np.float64) * unit))
+            if name in trained:
+                layer.add_module(PREDICTOR, _predictor(path, name, arrays, network))
     return network.eval()
+
+
+def _predictor(
+    path: Path, name: str, arrays: dict[str, NDArray[np.generic]], network: QuantNetwork
+) -> TrainedPredictor:
+    """The predictor of layer `name`; its integers stand for themselves."""
+    weights, bias = arrays[f"predictor/{name}"], arrays[f"predictor_bias/{name}"]
+    filters = len(network.get_parameter(f"{name}.weight"))
+    if weights.ndim != 2 or weights.shape[1] != filters or bias.shape != (filters,) or weights.dtype != np.int8:
+        raise ValueError(
+            f"'{path}': 'predictor/{name}' is {weights.shape} {weights.dtype} with a bias of {bias.shape}; accepted: "
+            f"(channels, {filters}) int8 with ({filters},)"
+        )
+    result = TrainedPredictor(*weights.shape)
+    with torch.no_grad():
+        result.weights.copy_(torch.tensor(weights))
+        result.bias.copy_(torch.tensor(bias))
+        result.scale.fill_(2.0 ** (network.accumulator_exponent_of(name) - network.formats[name].exponent))
+        result.started.fill_(True)
+    return result
 
 
 def _weighted(layer: nn.Module) -> bool:

@@ -23,6 +23,8 @@ from brevitas.quant.scaled_int import Int24Bias
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from sw.gate import trained_predictor
+from sw.predictors import LinearPredictor, rounded
 from sw.train import batches
 
 INPUT = "input"  # name of the layer that quantises the network's input
@@ -136,6 +138,15 @@ class QuantNetwork(nn.Sequential):
         scale, high = 2.0 ** self.accumulator_exponent_of(name), (1 << (BIAS_BITS - 1)) - 1
         bias = (layer.bias.detach().double() / scale).round().clamp(-high - 1, high)
         return to_integers(weights.value, self.formats[name].exponent, name), bias.to(torch.int64)
+
+    def predictor(self, name: str) -> LinearPredictor | None:
+        """The integer predictor of layer `name` that was trained with it (see `sw.gate`), if one was."""
+        trained = trained_predictor(self.get_submodule(name))
+        if trained is None:
+            return None
+        unit = 2.0 ** (self.accumulator_exponent_of(name) - self.formats[name].exponent)  # of its input's integers
+        mean, weights, bias = (x.detach().double().numpy() for x in (trained.mean, trained.weights, trained.bias))
+        return rounded(weights * unit / float(trained.scale), mean / unit, bias)
 
     def _accumulator_exponents(self) -> dict[str, int]:
         """Per layer with weights, the exponent of its input's scale plus that of its weights'."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from quant.layers import INPUT, Format, QuantNetwork, folded, quantised
 from sw.data import Dataset, FloatArray
-from sw.gate import Gate
+from sw.gate import PREDICTOR, Gate, TrainedPredictor
 from sw.pruning.masks import held
 from sw.train import TrainSettings, fit, load_state, save_state
 
@@ -94,10 +94,13 @@ def load(path: Path, model: nn.Sequential) -> QuantNetwork:
                 bits, signed, exponent = value.tolist()
                 formats[key.removeprefix("format/")] = Format(bits, bool(signed), exponent)
         network = quantised(folded(model), formats)
-        network.load_state_dict(
-            {key.removeprefix("state/"): value for key, value in state.items() if key.startswith("state/")}
-        )
-    except (ValueError, RuntimeError) as error:
+        values = {key.removeprefix("state/"): value for key, value in state.items() if key.startswith("state/")}
+        for key, value in values.items():
+            layer, _, part = key.partition(f".{PREDICTOR}.")
+            if part == "weights" and value.ndim == 2:
+                network.get_submodule(layer).add_module(PREDICTOR, TrainedPredictor(*value.shape))
+        network.load_state_dict(values)
+    except (AttributeError, ValueError, RuntimeError) as error:
         raise ValueError(f"'{path}' does not hold this network: {error}") from error
     network.eval()
     return network

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from sw.gate import trained_predictor
+
 Network = TypeVar("Network", bound=nn.Sequential)
 
 
@@ -40,8 +42,11 @@ def reordered(model: Network, orders: Mapping[str, NDArray[np.int64]]) -> Networ
                     values.copy_(values[before])
             if not isinstance(layer, nn.Conv2d | nn.Linear):
                 continue
-            weight = layer.weight
+            weight, predictor = layer.weight, trained_predictor(layer)
             if before is not None:
+                if predictor is not None:
+                    predictor.weights.copy_(predictor.weights[before])
+                    predictor.mean.copy_(predictor.mean[before])
                 channels = weight.reshape(len(weight), len(before), -1)  # of a dense layer, channel-major
                 weight.copy_(channels[:, before].reshape(weight.shape))
             if name not in orders:
@@ -51,6 +56,9 @@ def reordered(model: Network, orders: Mapping[str, NDArray[np.int64]]) -> Networ
             if not torch.equal(before.sort().values, torch.arange(len(weight))):
                 raise ValueError(f"layer '{name}': its order is no permutation of 0 to {len(weight) - 1}")
             weight.copy_(weight[before])
+            if predictor is not None:
+                predictor.weights.copy_(predictor.weights[:, before])
+                predictor.bias.copy_(predictor.bias[before])
             if layer.bias is not None:
                 layer.bias.copy_(layer.bias[before])
     return result

@@ -170,7 +170,15 @@ def fit(strengths: NDArray[np.generic], targets: NDArray[np.generic], ridge: flo
     98% after one at 25, 50, 75 and 100%). Scaling or centring each frame made no difference.
     """
     x, y = _checked(strengths, targets)
-    return LinearPredictor(*_rounded(_ridge(x, y, ridge), x.mean(axis=0), y.mean(axis=0)))
+    return rounded(_ridge(x, y, ridge), x.mean(axis=0), y.mean(axis=0))
+
+
+def rounded(weights: FloatArray, strengths: FloatArray, scores: FloatArray) -> LinearPredictor:
+    """The linear predictor of float `weights` (channels, filters) that gives the mean `strengths` the mean `scores`.
+
+    All share one positive scale, that which makes the largest weight 127.
+    """
+    return LinearPredictor(*_rounded(weights, strengths, scores))
 
 
 def fit_low_rank(

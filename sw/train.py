@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import io
 import os
+<<<<<<< HEAD
 from collections.abc import Iterator, Mapping
+=======
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+>>>>>>> 5119e1e (Train predictors with the network, by the gradient of its loss)
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,7 +29,9 @@ from torch.nn import functional
 
 from sw.archive import FileError, first_line
 from sw.data import Dataset, FloatArray, LabelArray
-from sw.gate import Gate, OnlinePredictor, gated
+from sw.gate import Gate, OnlinePredictor, TrainedPredictor, gated
+
+PREDICTOR_RATE = 1e-3  # peak learning rate of trained predictors
 
 
 @dataclass(frozen=True)
@@ -61,17 +69,25 @@ class TrainSettings:
         if not 0 <= self.warmup < 1 or not 0 <= self.smoothing < 1 or not 0 <= self.distil <= 1:
             raise ValueError(f"{self}: warmup and smoothing must be at least 0 and below 1, distil 0 to 1")
 
-    def optimiser_for(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser of those of `model`'s weights that are not frozen."""
-        trained = [weights for weights in model.parameters() if weights.requires_grad]
+    def optimisers_for(self, model: nn.Module) -> list[torch.optim.Optimizer]:
+        """The optimiser of those of `model`'s weights that are not frozen, and Adam for trained predictors, if any."""
+        predictors = [x for part in model.modules() if isinstance(part, TrainedPredictor) for x in part.parameters()]
+        apart = {id(weights) for weights in predictors}
+        trained = [weights for weights in model.parameters() if weights.requires_grad and id(weights) not in apart]
+        result: list[torch.optim.Optimizer] = []
         if self.optimiser == "sgd":
-            return torch.optim.SGD(trained, self.rate, 0.9, weight_decay=self.decay, nesterov=True)
-        return torch.optim.AdamW(trained, self.rate, weight_decay=self.decay)
+            result.append(torch.optim.SGD(trained, self.rate, 0.9, weight_decay=self.decay, nesterov=True))
+        else:
+            result.append(torch.optim.AdamW(trained, self.rate, weight_decay=self.decay))
+        if predictors:
+            result.append(torch.optim.Adam(predictors, PREDICTOR_RATE))
+        return result
 
     def schedule(self, optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
         """The learning rate over all epochs, of `steps` steps each."""
         pieces: list[torch.optim.lr_scheduler.LRScheduler] = []
         ends = []
+        peaks = [group["lr"] for group in optimiser.param_groups]
         for cycle, (first, last) in enumerate(pairwise((0, *self.restarts, self.epochs))):
             length = (last - first) * steps
             rising = round(self.warmup * length)
@@ -81,7 +97,7 @@ class TrainSettings:
             pieces.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, length - rising))
             ends.append(last * steps)
             for piece in pieces[-2 if rising else -1 :]:
-                piece.base_lrs = [self.rate / 2**cycle for _ in piece.base_lrs]
+                piece.base_lrs = [peak / 2**cycle for peak in peaks]
         return pieces[0] if len(pieces) == 1 else torch.optim.lr_scheduler.SequentialLR(optimiser, pieces, ends[:-1])
 
 
@@ -124,10 +140,10 @@ def fit(
     with deterministic(settings.seed), practice as predictors:
         fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if narrow else "32-true")
         x, y = torch.tensor(data.train_x).to(memory_format=form), torch.tensor(data.train_y)
-        plain = settings.optimiser_for(model)
-        schedule = settings.schedule(plain, -(-len(x) // settings.batch))
-        network, optimiser = fabric.setup(_laid_out(model, form), plain)
-        parts = _Parts(model, plain, schedule, predictors, repr((settings, gate)))
+        plain = settings.optimisers_for(model)
+        schedules = [settings.schedule(each, -(-len(x) // settings.batch)) for each in plain]
+        network, *optimisers = fabric.setup(_laid_out(model, form), *plain)
+        parts = _Parts(model, plain, schedules, predictors, repr((settings, gate)))
         done = parts.load(checkpoint) if checkpoint is not None and checkpoint.exists() else 0
         tutor = fabric.setup_module(_laid_out(teacher.eval(), form)) if teacher is not None else None
         model.train()
@@ -143,10 +159,12 @@ def fit(
                     with torch.no_grad():
                         wanted = tutor(images).float()
                     loss = torch.lerp(loss, imitation(answers, wanted), settings.distil)
-                optimiser.zero_grad()
+                for optimiser in optimisers:
+                    optimiser.zero_grad()
                 fabric.backward(loss)
-                optimiser.step()
-                schedule.step()
+                for optimiser, schedule in zip(optimisers, schedules, strict=True):
+                    optimiser.step()
+                    schedule.step()
                 total += float(loss.detach()) * len(batch)
             mean = total / len(x)
             if not np.isfinite(mean):
@@ -167,8 +185,8 @@ class _Parts:
     """Everything that a training carries from epoch to epoch; `recipe` says which training it is."""
 
     model: nn.Module
-    optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    optimisers: Sequence[torch.optim.Optimizer]
+    schedules: Sequence[torch.optim.lr_scheduler.LRScheduler]
     predictors: Mapping[str, OnlinePredictor]
     recipe: str
 
@@ -178,8 +196,8 @@ class _Parts:
             "recipe": self.recipe,
             "epochs": epochs,
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
             "predictors": {name: predictor.state_dict() for name, predictor in self.predictors.items()},
             "random": torch.get_rng_state(),
         }
@@ -190,6 +208,7 @@ class _Parts:
         """Take up what `save` wrote; how many epochs were done."""
         state = _read(path, "a checkpoint of a training")
         if not isinstance(state, dict) or state.get("recipe") != self.recipe:
+<<<<<<< HEAD
             raise FileError(f"'{path}' is a checkpoint of another training; remove it to start anew")
         try:
             self.model.load_state_dict(state["model"])
@@ -203,6 +222,18 @@ class _Parts:
             raise FileError(
                 f"'{path}' is not a checkpoint of a training: {first_line(error)}; remove it to start anew"
             ) from error
+=======
+            raise ValueError(f"'{path}' is a checkpoint of another training; remove it to start anew")
+        self.model.load_state_dict(state["model"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
+        for schedule, kept in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(kept)
+        for name, predictor in self.predictors.items():
+            predictor.load_state_dict(state["predictors"][name])
+        torch.set_rng_state(state["random"])
+        return int(state["epochs"])
+>>>>>>> 5119e1e (Train predictors with the network, by the gradient of its loss)
 
 
 TEMPERATURE = 2.0

@@ -84,7 +84,7 @@ def test_training_writes_the_checkpoint_that_the_recipe_names(tmp_path: Path) ->
     path = tmp_path / "small.toml"
     path.write_text(
         'name = "small"\n[data]\nset = "digits"\n[model]\nname = "digits_cnn"\ncheckpoint = "small.npz"\n'
-        '[train]\nepochs = 1\n[quantise]\nepochs = 1\ngate = 0.5\ngate_by = "prediction"\ntune = "lazy"\n'
+        '[train]\nepochs = 1\n[quantise]\nepochs = 1\nbatch = 16\ngate = 0.5\ngate_by = "training"\ntune = "lazy"\n'
         '[layers.conv2]\nweights = "lazy"\nkeep = 0.5\n'
     )
     flow = steps.Flow(recipes.load(path), Workspace(tmp_path / "build"), Console(quiet=True))
@@ -95,6 +95,16 @@ def test_training_writes_the_checkpoint_that_the_recipe_names(tmp_path: Path) ->
     assert torch.equal(plain["conv1.weight"], tuned["conv1.weight"])  # before the first lazy layer
     assert not torch.equal(plain["conv2.weight"], tuned["conv2.weight"])
     kept = checkpoint.load(tmp_path / "small.npz", fresh())
+    again, trained = kept.predictor("conv2"), flow.quantised_network().predictor("conv2")
+    assert again is not None
+    assert trained is not None
+    assert (again.weights == trained.weights).all()
+    assert (again.bias == trained.bias).all()
+    assert kept.predictor("conv3") is None
+    arrays = dict(np.load(tmp_path / "small.npz"))
+    np.savez(tmp_path / "bad.npz", **arrays | {"predictor/conv2": arrays["predictor/conv2"][:, 1:]})
+    with pytest.raises(ValueError, match=r"bad\.npz': 'predictor/conv2' is \(16, 31\) .* accepted: \(channels, 32\)"):
+        checkpoint.load(tmp_path / "bad.npz", fresh())
     frames = torch.tensor(data.load("digits", 0).test_x)
     assert torch.equal(kept.integer_logits(frames), flow.quantised_network().integer_logits(frames))
     known = checkpoint.provenance(tmp_path / "small.npz")

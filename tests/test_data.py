@@ -12,6 +12,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -71,7 +72,9 @@ def test_training_is_repeatable_and_leaves_torch_as_it_was() -> None:
     assert before[1:] == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
 
 
-@pytest.mark.parametrize("practice", [None, Gate(("conv2", "conv3"), predicted=True)])
+@pytest.mark.parametrize(
+    "practice", [None, Gate(("conv2", "conv3"), by="prediction"), Gate(("conv2", "conv3"), by="training")]
+)
 def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
     practice: Gate | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,11 +143,11 @@ def test_proportions_meet_the_shares_and_keep_their_mean() -> None:
     assert gate.proportions({}) == {}
 
 
-@pytest.mark.parametrize("predicted", [False, True])
-def test_a_gate_takes_powers_of_the_share(predicted: bool) -> None:
+@pytest.mark.parametrize("by", ["strength", "prediction"])
+def test_a_gate_takes_powers_of_the_share(by: Literal["strength", "prediction"]) -> None:
     model = models.build("digits_cnn", (1, 8, 8), 10, 0)
     images = torch.rand(4, 1, 8, 8)
-    practice = Gate(("conv1", "conv2"), least=0.25, predicted=predicted, exponents=(0.0, 1e9))
+    practice = Gate(("conv1", "conv2"), least=0.25, by=by, exponents=(0.0, 1e9))
     with gated(model, practice):
         model.train()
         torch.manual_seed(2)
@@ -188,7 +191,7 @@ def test_a_predicted_gate_keeps_one_share_in_all_layers() -> None:
     torch.manual_seed(2)
     model = models.build("digits_cnn", (1, 8, 8), 10, 0).train()
     seen: dict[str, list[int]] = {"conv2": [], "conv3": []}
-    with gated(model, Gate(("conv2", "conv3"), least=0.25, predicted=True)):
+    with gated(model, Gate(("conv2", "conv3"), least=0.25, by="prediction")):
         for name, counts in seen.items():
             model.get_submodule(name).register_forward_hook(
                 lambda _, __, output, counts=counts: counts.append(int((output[0].flatten(1) != 0).any(1).sum()))
@@ -201,12 +204,14 @@ def test_a_predicted_gate_keeps_one_share_in_all_layers() -> None:
     assert 0.9 < shares.max() <= 1
 
 
-@pytest.mark.parametrize("predicted", [False, True])
-def test_a_dense_layer_is_gated_by_the_channels_of_the_map_before_it(predicted: bool) -> None:
+@pytest.mark.parametrize("by", ["strength", "prediction"])
+def test_a_dense_layer_is_gated_by_the_channels_of_the_map_before_it(
+    by: Literal["strength", "prediction"],
+) -> None:
     torch.manual_seed(3)
     model = models.build("lenet", (1, 28, 28), 10, 0).train()
     kept = []
-    with gated(model, Gate(("dense1",), least=0.1, predicted=predicted)) as predictors:
+    with gated(model, Gate(("dense1",), least=0.1, by=by)) as predictors:
         model.get_submodule("dense1").register_forward_hook(
             lambda _, __, output: kept.append((output != 0).sum(1).tolist())
         )
@@ -215,10 +220,37 @@ def test_a_dense_layer_is_gated_by_the_channels_of_the_map_before_it(predicted: 
     assert all(first == second for first, second in kept)
     assert 50 <= min(kept)[0] < 150
     assert max(kept)[0] > 350
-    if predicted:
+    if by == "prediction":
         weights = predictors["dense1"].weights
         assert weights is not None
         assert weights.shape == (1 + 50, 500)  # 800 features are 16 pixels of 50 channels
+
+
+def test_a_trained_predictor_starts_from_regression_and_learns_what_helps() -> None:
+    torch.manual_seed(4)
+    strengths = torch.rand(4000, 5).double() * torch.arange(1, 6) + 3
+    online = OnlinePredictor(every=1, ridge=0.0, memory=1.0)
+    online.observe(strengths, strengths @ torch.randn(5, 8).double() + torch.randn(8).double() * 9)
+    trained = gate.TrainedPredictor(5, 8)
+    trained.start(online)
+    fitted = online.scores(strengths)
+    assert fitted is not None
+    torch.testing.assert_close(trained(strengths), fitted / fitted.std(correction=0))
+    mask = trained.chosen(strengths, 3)
+    assert (mask.sum(1) == 3).all()
+    assert torch.equal(mask.detach().topk(3, dim=1).indices.sort().values, fitted.topk(3, dim=1).indices.sort().values)
+    optimiser = torch.optim.Adam(trained.parameters(), 0.05)
+    for _ in range(200):  # filter 0 is worth most in half of the frames, filter 7 in the others
+        high = strengths[:, 4] > strengths[:, 4].median()
+        gain = torch.stack([high, ~high], dim=1).double()
+        loss = -(trained.chosen(strengths, 1)[:, [0, 7]] * gain).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    best = trained(strengths).argmax(dim=1)
+    assert ((best == 0) == high).double().mean() > 0.9
+    assert ((best == 7) == ~high).double().mean() > 0.9
+    assert not trained.chosen(strengths, 8).requires_grad  # with all filters there is nothing to learn
 
 
 def test_augmentation_shifts_and_mirrors_whole_images() -> None:

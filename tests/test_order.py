@@ -14,6 +14,7 @@ from torch import nn
 import quant.lazy
 from flow import recipe as recipes
 from flow import steps
+from flow.errors import UserError
 from flow.steps import all_filters
 from flow.workspace import Workspace
 from quant import checkpoint
@@ -21,8 +22,10 @@ from quant import train as quant_train
 from quant.layers import QuantNetwork
 from sim import golden
 from sw import data, models, train
+from sw.gate import Gate
 from sw.order import reordered
 from sw.paths.hardware import runs
+from sw.predictors import LinearPredictor
 
 RNG = np.random.default_rng(4)
 
@@ -57,34 +60,55 @@ def test_a_reordered_network_computes_the_same() -> None:
         reordered(model, {"conv2": np.array([0, 1, 2, 2])})
 
 
+def trained_in(network: QuantNetwork, name: str) -> LinearPredictor:
+    predictor = network.predictor(name)
+    assert predictor is not None
+    return predictor
+
+
 def test_a_recipe_orders_filters_by_what_fires_together(tmp_path: Path) -> None:
+    sizes = {"conv2": 32, "conv3": 64}
+    lazy = tuple(sizes)
     content = {
         "name": "few_filters",
         "order": "coactivation",
         "data": {"set": "digits"},
         "model": {"name": "digits_cnn", "checkpoint": str(tmp_path / "small.npz")},
-        "predictor": {"frames": 100},
-        "layers": {name: {"weights": "lazy", "keep": 0.5} for name in ("conv2", "conv3")},
+        "quantise": {"gate": 0.25, "gate_by": "training"},
+        "predictor": {"kind": "trained", "frames": 100},
+        "layers": {name: {"weights": "lazy", "keep": 0.5} for name in lazy},
     }
     flow = steps.Flow(recipes.build(content, "test"), Workspace(tmp_path), Console(quiet=True))
     digits = data.load("digits", 1)
     model = models.build("digits_cnn", digits.shape, digits.classes, 1)
     train.fit(model, digits, train.TrainSettings(epochs=2, seed=1), progress=False)
-    network = quant_train.quantise(model, digits, train.TrainSettings(epochs=1, seed=1, rate=1e-3), progress=False)
     known = {"model": "", "data": "", "recipe": "", "command": "", "training": "", "accuracy": {"float": 0, "int8": 0}}
-    checkpoint.save(tmp_path / "small.npz", network, checkpoint.Provenance.model_validate({"seed": 1, **known}))
-    flow.run(hardware=False)
-    ordered = flow.quantised_network()
     frames = torch.tensor(digits.test_x)
-    assert torch.equal(ordered.integer_logits(frames), network.integer_logits(frames))
-    assert not torch.equal(ordered.integers("conv3")[0], network.integers("conv3")[0])
+
+    def run(network: QuantNetwork, seed: int) -> None:
+        source = checkpoint.Provenance.model_validate({"seed": seed, **known})
+        checkpoint.save(tmp_path / "small.npz", network, source)
+        flow.run(hardware=False)
 
     def fired(net: QuantNetwork) -> np.ndarray:
         strengths = quant.lazy.run(net, digits.test_x, {}).layer("dense").strengths  # of conv3's filters
         return np.argsort(np.argsort(-strengths, axis=1), axis=1) < 32
 
+    settings = train.TrainSettings(epochs=1, seed=1, rate=1e-3)
+    network = quant_train.quantise(model, digits, settings, progress=False)
+    with pytest.raises(UserError, match="'trained', but layer 'conv2' of the checkpoint has no predictor"):
+        run(network, 1)
+    ordered = flow.quantised_network()
+    assert torch.equal(ordered.integer_logits(frames), network.integer_logits(frames))
+    assert not torch.equal(ordered.integers("conv3")[0], network.integers("conv3")[0])
+    assert ordered.formats == network.formats
+    assert runs(fired(ordered), np.arange(64)) < 0.9 * runs(fired(network), np.arange(64))
+
+    settings = train.TrainSettings(epochs=1, seed=1, batch=16, rate=1e-3)
+    network = quant_train.quantise(model, digits, settings, gate=Gate(lazy, 0.25, "training"), progress=False)
+    run(network, 2)
     answers = golden.run(flow.design, flow.test_frames, all_filters(flow.design)).outputs
     assert (answers == network.integer_logits(frames).numpy()).all()
-    kept = np.arange(64)
-    assert ordered.formats == network.formats
-    assert runs(fired(ordered), kept) < 0.9 * runs(fired(network), kept)
+    halves = {name: quant.lazy.LazyLayer(trained_in(network, name), filters // 2) for name, filters in sizes.items()}
+    witness = quant.lazy.run(network, digits.test_x, halves)  # its filters lie as they were trained
+    assert (golden.run(flow.design, flow.test_frames).outputs == witness.logits).all()

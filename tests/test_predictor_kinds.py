@@ -125,6 +125,10 @@ def test_tables_hold_what_the_predictor_says_it_has(section: PredictorSection) -
 def test_labels_and_ranks_are_asked_for() -> None:
     content: dict[str, object] = {"name": "own", "predictor": {"kind": "classes"}}
     content["onnx"] = {"file": __file__, "calibration": __file__}
+    for more in ({}, {"quantise": {"gate_by": "training"}}, {"quantise": {"gate": 0.5, "gate_by": "prediction"}}):
+        known = {"name": "x", "data": {"set": "digits"}, "model": {"name": "digits_cnn"}} | more
+        with pytest.raises(UserError, match=r"predictor\.kind is 'trained', but no predictor trains with the network"):
+            build(known | {"predictor": {"kind": "trained"}}, "test")
     with pytest.raises(UserError, match=r"predictor\.kind is 'classes' with \[onnx\]"):
         build(content, "recipe 'own'")
     with pytest.raises(DesignError, match=r"Predictor is 3; accepted: the path of an \.npz file, or an object with"):
