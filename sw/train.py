@@ -7,13 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-<<<<<<< HEAD
-from collections.abc import Iterator, Mapping
-=======
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
->>>>>>> 5119e1e (Train predictors with the network, by the gradient of its loss)
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -208,12 +202,13 @@ class _Parts:
         """Take up what `save` wrote; how many epochs were done."""
         state = _read(path, "a checkpoint of a training")
         if not isinstance(state, dict) or state.get("recipe") != self.recipe:
-<<<<<<< HEAD
             raise FileError(f"'{path}' is a checkpoint of another training; remove it to start anew")
         try:
             self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.schedule.load_state_dict(state["schedule"])
+            for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(kept)
+            for schedule, kept in zip(self.schedules, state["schedules"], strict=True):
+                schedule.load_state_dict(kept)
             for name, predictor in self.predictors.items():
                 predictor.load_state_dict(state["predictors"][name])
             torch.set_rng_state(state["random"])
@@ -222,18 +217,6 @@ class _Parts:
             raise FileError(
                 f"'{path}' is not a checkpoint of a training: {first_line(error)}; remove it to start anew"
             ) from error
-=======
-            raise ValueError(f"'{path}' is a checkpoint of another training; remove it to start anew")
-        self.model.load_state_dict(state["model"])
-        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
-        for schedule, kept in zip(self.schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(kept)
-        for name, predictor in self.predictors.items():
-            predictor.load_state_dict(state["predictors"][name])
-        torch.set_rng_state(state["random"])
-        return int(state["epochs"])
->>>>>>> 5119e1e (Train predictors with the network, by the gradient of its loss)
 
 
 TEMPERATURE = 2.0
