@@ -56,7 +56,7 @@ train: $(STAMP) ## train the checkpoint that a recipe names (RECIPE=recipes/cifa
 	@$(BIN)/penstock train $(RECIPE) $(ARGS)
 
 .PHONY: explore
-explore: $(STAMP) ## search a share of filters for every lazy layer (RECIPE=...)
+explore: $(STAMP) ## search designs of most accuracy at least cost (RECIPE=...)
 	@$(BIN)/penstock explore $(RECIPE) $(ARGS)
 
 .PHONY: report

@@ -1,6 +1,7 @@
 """Whether the cycle model equals the RTL, how fast it is, and what it says about boards against CPUs.
 
     python bench/cycle_model.py [--json FILE] [--part cases|speed|baseline] [--network NAME] [--quick]
+        [--dask ADDRESS]
 
 *cases*: networks of `bench/networks.py` (random weights; four of random shape on engines of random structure), frames
 in a row, on every kind of memory; a case is equal
@@ -9,6 +10,8 @@ pixel and last logit pass in the same cycles. `rtl_cycles` are those from the fi
 frames.
 *frames_per_second*: VGG-16 at full width for CIFAR-10, masks given, on one core: frames per second of processor time.
 *baseline*: boards beside processors, see bench/baseline.py.
+
+With `--dask` the cases run on the workers of that scheduler, each a network with its shares and memories.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 from pydantic import JsonValue
@@ -30,6 +33,7 @@ from bench.baseline import baseline
 from bench.engine import ALONE, LONG, SEED
 from bench.networks import Block, network
 from bench.table import Report, parser
+from flow.farm import spread
 from hw.design import Design, Engine, Lanes, MapShape
 from hw.emit import emit
 from sim import golden
@@ -164,6 +168,7 @@ def main() -> int:
     options.add_argument("--quick", action="store_true", help="without the network that takes minutes")
     options.add_argument("--network", action="append", help="of the cases only this; the others stay as they are")
     options.add_argument("--part", choices=PARTS, action="append", help="only this; the rest of FILE stays as it is")
+    options.add_argument("--dask", help="address of a Dask scheduler whose workers run the cases")
     arguments = options.parse_args()
     parts = arguments.part or PARTS
     report = Report("cycle model")
@@ -172,7 +177,10 @@ def main() -> int:
         figures = json.loads(arguments.json.read_text())
     if "cases" in parts:
         figures["cases"] = compare(
-            report, _plans(arguments.quick, arguments.network), _others(figures, arguments, "cases", "design")
+            report,
+            _plans(arguments.quick, arguments.network),
+            _others(figures, arguments, "cases", "design"),
+            arguments.dask,
         )
     if "speed" in parts:
         speeds = {share: speed(share) for share in SHARES}
@@ -186,7 +194,8 @@ def main() -> int:
     return report.finish(figures, arguments.json)
 
 
-Plans = list[tuple[Plan, tuple[float, ...], dict[str, Memory]]]
+Task = tuple[Plan, tuple[float, ...], dict[str, Memory]]
+Plans = list[Task]
 
 
 def _plans(quick: bool, wanted: list[str] | None) -> Plans:
@@ -205,25 +214,45 @@ def _others(figures: dict[str, JsonValue], arguments: Namespace, part: str, key:
     return [row for row in rows if again is not None and isinstance(row, dict) and row[key] not in again]
 
 
-def compare(report: Report, plans: Plans, others: list[JsonValue]) -> list[JsonValue]:
+def compare(report: Report, plans: Plans, others: list[JsonValue], address: str | None) -> list[JsonValue]:
     """Every network on its memories, after the `others`."""
     cases = list(others)
-    for case, shares, memories in track(plans, "RTL and model", transient=True):
-        for result in compared(case, shares, memories):
-            rtl, model = result.cycles
-            report.equal(f"{case.label}, k = {result.share:.0%}, {result.memory}: {rtl:,} cycles", result.equal)
-            cases.append(
-                {
-                    "design": case.name,
-                    "k": result.share,
-                    "memory": result.memory,
-                    "frames": case.frames,
-                    "rtl_cycles": rtl,
-                    "model_cycles": model,
-                    "equal": result.equal,
-                }
-            )
+    found = track(spread(rows, plans, address), "RTL and model", len(plans), transient=True)
+    for (case, _, _), some in zip(plans, found, strict=True):
+        for row in some:
+            what = f"{case.label}, k = {row['k']:.0%}, {row['memory']}: {row['rtl_cycles']:,} cycles"
+            report.equal(what, bool(row["equal"]))
+            cases.append({**row})
     return cases
+
+
+class Row(TypedDict):
+    """A case as it is written."""
+
+    design: str
+    k: float
+    memory: str
+    frames: int
+    rtl_cycles: int
+    model_cycles: int
+    equal: bool
+
+
+def rows(task: Task) -> list[Row]:
+    """The cases of a network, here or on a worker."""
+    case, shares, memories = task
+    return [
+        {
+            "design": case.name,
+            "k": result.share,
+            "memory": result.memory,
+            "frames": case.frames,
+            "rtl_cycles": result.cycles[0],
+            "model_cycles": result.cycles[1],
+            "equal": result.equal,
+        }
+        for result in compared(case, shares, memories)
+    ]
 
 
 if __name__ == "__main__":

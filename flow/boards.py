@@ -61,6 +61,14 @@ class Board:
         """Bytes per second through the port, at best."""
         return min(self.dram.bandwidth, self.port_bytes * self.clock_mhz * 1e6)
 
+    def shares(self, design: Design) -> dict[str, float]:
+        """The parts of the board's multipliers and memory that `design` takes; up to `USABLE` of each fit."""
+        needs = resources(design)
+        return {
+            "multipliers": needs.multipliers / self.multipliers,
+            "memory": needs.memory_bits / self.memory_bits,
+        }
+
     def __str__(self) -> str:
         return f"{self.name} ({self.part})"
 

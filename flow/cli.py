@@ -143,18 +143,24 @@ def explore(
     storage: Annotated[
         str | None, typer.Option(help="database URL that several searches share; by default a file in the build folder")
     ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="name that searches on several machines share; by default made of all settings")
+    ] = None,
     objective: Annotated[
-        list[str] | None, typer.Option(help="a cost beside accuracy: bytes (the default), cycles, energy; or several")
+        list[str] | None,
+        typer.Option(
+            help="a cost beside accuracy, or several: bytes (the default), cycles, energy, multipliers, memory"
+        ),
     ] = None,
     build: BuildFolder = Path("build"),
     board: BoardName = None,
 ) -> None:
-    """Search shares of filters per lazy layer for most accuracy at least cost; goes on where it was stopped."""
+    """Search shares of filters, and what [explore] lists, for most accuracy at least cost; goes on where it stopped."""
     flow = _flow(_on(board, recipe.load(recipe_file)), build)
     from flow.explore import explore as search
     from flow.explore import table
 
-    front = search(flow, trials, images, storage, objective or ["bytes"])
+    front = search(flow, trials, images, storage, objective or ["bytes"], study)
     flow.console.print(table(front), highlight=False)
 
 
@@ -169,20 +175,34 @@ def verify(
     stalls: Annotated[float, typer.Option(help="probability of a stall on every channel in each cycle", min=0)] = 0.0,
     seed: Annotated[int, typer.Option(help="of the stalls", min=0)] = 1,
     target: HlsOption = Hls.PENSTOCK,
+    dask: Annotated[
+        str | None, typer.Option(help="address of a Dask scheduler, on whose workers the RTL then runs")
+    ] = None,
+    chunk: Annotated[
+        int, typer.Option(help="frames in a row of which each worker takes some, with --dask", min=1)
+    ] = 64,
 ) -> None:
     """Run every test frame through the RTL (or HLS C++) and compare logits, choices and bytes with the golden model."""
     if stalls >= 1:
         raise UserError(f"--stalls is {stalls}; accepted: 0 up to, not including, 1")
+    if dask is not None and target is not Hls.PENSTOCK:
+        raise UserError(f"--dask with --hls {target}; accepted: with the RTL")
     flow = _flow(_on(board, _chosen(recipe_file, onnx, calibration, name)), build)
     what = "RTL" if target is Hls.PENSTOCK else "HLS C++"
     flow.run() if target is Hls.PENSTOCK else flow.vitis()
-    from flow.steps import require_equal
+    from flow import farm
+    from flow.steps import IMAGE, RTL, raise_if, require_equal
     from sim import golden
     from sim.memory import Stalls
 
     with flow.console.status(f"{what} runs ...") if flow.console.is_terminal else _nothing():
-        model = flow.verilated(Stalls(seed, stalls)) if target is Hls.PENSTOCK else flow.c_simulation()
-        require_equal(golden.run(flow.design, flow.test_frames), model.run(flow.test_frames))
+        if dask is None:
+            model = flow.verilated(Stalls(seed, stalls)) if target is Hls.PENSTOCK else flow.c_simulation()
+            require_equal(golden.run(flow.design, flow.test_frames), model.run(flow.test_frames))
+        else:
+            image, noise = flow.path(IMAGE).read_bytes(), Stalls(seed, stalls)
+            simulation = farm.Simulation.of(flow.design, flow.path(RTL), image, flow.memory, noise)
+            raise_if(farm.compare(simulation, flow.test_frames, chunk, dask), what)
     flow.console.print(
         f"{what} equals the golden model on all {len(flow.test_frames)} frames: "
         f"logits, strengths, scores, chosen filters, bytes fetched"

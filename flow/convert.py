@@ -237,15 +237,23 @@ def most_chosen(design: Design, plan: Plan, frames: IntArray) -> dict[str, list[
 
     Of equals the lower index, so for layers that are not lazy the first ones.
     """
-    run = golden.run(design, frames)
+    ranking = by_choice(design, frames)
     result: dict[str, list[int]] = {}
     for layer in design.tail:
         count = plan.layers.get(layer.name, LayerSection()).pinned
         if count > layer.filters:
             raise DesignError(f"layer '{layer.name}': pinned is {count}; accepted: up to its {layer.filters} filters")
-        often = np.argsort(-run.layer(layer.name).chosen.sum(axis=0), kind="stable")[:count]
-        result[layer.name] = sorted(often.tolist())
+        result[layer.name] = sorted(ranking[layer.name][:count].tolist())
     return result
+
+
+def by_choice(design: Design, frames: IntArray) -> dict[str, IntArray]:
+    """The filters (filters,) of each engine layer, those first that are chosen most often on integer `frames`.
+
+    Of equals the lower index.
+    """
+    run = golden.run(design, frames, maps=False)
+    return {x.name: np.argsort(-run.layer(x.name).chosen.sum(axis=0), kind="stable") for x in design.tail}
 
 
 def keep_share(design: Design, share: float) -> dict[str, int]:

@@ -271,6 +271,31 @@ class PathsSection(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
+class ExploreSection(Section):
+    """What `penstock explore` chooses from, beside the share of filters of each lazy layer; by default nothing else.
+
+    Trained anew for every value: widths of `weights` and `activations` in bits, and `pruned` ratios (0: not pruned).
+    Fitted anew: kinds of `predictors`, `low_rank` with each of `ranks`. Free: numbers of `pinned` filters in each lazy
+    layer, `filter_lanes` and `pixel_lanes` of the engine, `head_lanes` of each head stage. Of every key the first value
+    is tried first.
+    """
+
+    predictors: tuple[Literal["linear", "low_rank", "paths"], ...] = ()
+    ranks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (8,)
+    weights: tuple[Bits, ...] = ()
+    activations: tuple[Bits, ...] = ()
+    pruned: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
+    pinned: tuple[Natural, ...] = ()
+    filter_lanes: tuple[PositiveInt, ...] = ()
+    pixel_lanes: tuple[PixelLanes, ...] = ()
+    head_lanes: tuple[tuple[PositiveInt, PixelLanes], ...] = ()
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Keys whose values each take a training."""
+        return tuple(key for key in ("weights", "activations", "pruned") if getattr(self, key))
+
+
 class Recipe(Section):
     """What is built: a network (from data and model, or from a QONNX file), its accelerator and how it is verified.
 
@@ -295,6 +320,7 @@ class Recipe(Section):
     verify: VerifySection = VerifySection()
     synthesis: SynthesisSection = SynthesisSection()
     paths: PathsSection = PathsSection()
+    explore: ExploreSection = ExploreSection()
 
     @property
     def network(self) -> str:
@@ -317,6 +343,11 @@ class Recipe(Section):
             )
         if self.prune is not None and self.model is not None and self.model.checkpoint is not None:
             raise ValueError("[prune] with model.checkpoint; accepted: one of them")
+        if self.explore.trained and (self.model is None or self.model.checkpoint is not None):
+            raise ValueError(
+                f"explore.{self.explore.trained[0]} with a network that comes trained; "
+                "accepted: [model] without checkpoint"
+            )
         if self.predictor.kind == "classes" and self.onnx is not None:
             raise ValueError(
                 "predictor.kind is 'classes' with [onnx], whose inputs have no labels; "
@@ -477,4 +508,5 @@ _SECTIONS: dict[str, type[Section]] = {
     "memory": MemorySection,
     "verify": VerifySection,
     "paths": PathsSection,
+    "explore": ExploreSection,
 }

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -36,7 +36,7 @@ import sw.gate
 import sw.models
 import sw.train
 from flow import boards, figures
-from flow.compare import differences
+from flow.compare import Difference, differences
 from flow.convert import (
     Fitting,
     Plan,
@@ -688,9 +688,12 @@ def all_filters(design: Design) -> dict[str, int]:
 
 def require_equal(expected: GoldenRun, rtl: RtlRun | HlsRun) -> None:
     """Raise `VerificationError` unless the run of RTL or HLS C++ is the golden model's."""
-    found = differences(expected, rtl)
+    raise_if(differences(expected, rtl), "RTL" if isinstance(rtl, RtlRun) else "HLS C++")
+
+
+def raise_if(found: Sequence[Difference], what: str) -> None:
+    """Raise `VerificationError` if there are differences between `what` and the golden model."""
     if found:
-        what = "RTL" if isinstance(rtl, RtlRun) else "HLS C++"
         raise VerificationError(f"{what} and golden model are not equal: " + "; ".join(map(str, found)))
 
 

@@ -55,6 +55,21 @@ class Workspace:
         """Where the result `name` lies."""
         return self.folder / name
 
+    def branch(self, name: str) -> Workspace:
+        """A workspace in the folder `name` of this one, which starts from what the steps have made here."""
+        branch = Workspace(self.folder / name)
+        with self.locked(), self.aside("branch") as aside:
+            if branch.folder.exists():
+                return branch
+            (aside / ".steps").mkdir()
+            for stamp in self.folder.glob(".steps/*.json"):
+                made = [made for made in map(self.path, json.loads(stamp.read_text())["writes"]) if made.is_file()]
+                for path in (*made, stamp):
+                    os.link(path, aside / path.relative_to(self.folder))
+            branch.folder.parent.mkdir(exist_ok=True)
+            aside.rename(branch.folder)
+        return branch
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder against other processes, and clear what an interrupted one left."""

@@ -98,6 +98,16 @@ class Masks:
         modes = tuple(Mode.TOP for _ in design.tail)
         return cls(tuple(there), tuple(there), tuple(chosen), modes, control.classes)
 
+    def followed_by(self, rest: Masks) -> Masks:
+        """These layers, then those of `rest`, whose classes count."""
+        return Masks(
+            self.present + rest.present,
+            self.told + rest.told,
+            self.chosen + rest.chosen,
+            self.modes + rest.modes,
+            rest.classes,
+        )
+
     @property
     def frames(self) -> int:
         """Number of frames, n."""
