@@ -1,10 +1,10 @@
 """Whether the cycle model equals the RTL, how fast it is, and what it says about boards against CPUs.
 
     python bench/cycle_model.py [--json FILE] [--part cases|speed|baseline] [--network NAME] [--quick]
-        [--dask ADDRESS]
+        [--boards-only] [--dask ADDRESS]
 
-*cases*: networks of `bench/networks.py` (random weights; four of random shape on engines of random structure), frames
-in a row, on every kind of memory; a case is equal
+*cases*: networks of `bench/networks.py` (random weights; four of random shape on engines of random structure; narrow
+ones of VGG-16 and CIFAR's shape), frames in a row, on every kind of memory; a case is equal
 when each layer of each frame takes the same cycles and bytes in the RTL and in the model, and when first pixel, last
 pixel and last logit pass in the same cycles. `rtl_cycles` are those from the first pixel to the last logit of all
 frames.
@@ -31,7 +31,7 @@ from rich.progress import track
 
 from bench.baseline import baseline
 from bench.engine import ALONE, LONG, SEED
-from bench.networks import Block, network
+from bench.networks import CIFAR, VGG16, Block, network
 from bench.table import Report, parser
 from flow.farm import spread
 from hw.design import Design, Engine, Lanes, MapShape
@@ -106,6 +106,37 @@ class Random:
 
 
 @dataclass(frozen=True)
+class Narrow:
+    """VGG-16 or the CIFAR net with an eighth or a quarter of the filters."""
+
+    name: str
+    label: str
+    engine: Engine
+    head: tuple[Lanes, ...]
+    blocks: tuple[Block, ...]
+    frames: int = 2
+
+    def design(self) -> Design:
+        return network(self.name, MapShape(3, 32, 32), self.blocks, self.engine, self.head, pinned=2, seed=SEED)
+
+
+def _narrowed(blocks: tuple[Block, ...], width: int) -> tuple[Block, ...]:
+    return tuple(Block(block.filters // width, block.pool) for block in blocks)
+
+
+NARROW = (
+    Narrow("vgg16_eighth", "VGG-16, an eighth wide", Engine(Lanes(8, 4), bus_bytes=8), (), _narrowed(VGG16[1], 8)),
+    Narrow(
+        "cifar_quarter",
+        "32-32-64-64-128-128, a quarter wide, two stages in the head",
+        Engine(Lanes(3, 8), gap_words=0, outstanding=8),
+        (Lanes(2, 8), Lanes(4, 8)),
+        _narrowed(CIFAR[1], 4),
+    ),
+)
+
+
+@dataclass(frozen=True)
 class Compared:
     """One stream of frames through both."""
 
@@ -168,6 +199,7 @@ def main() -> int:
     options.add_argument("--quick", action="store_true", help="without the network that takes minutes")
     options.add_argument("--network", action="append", help="of the cases only this; the others stay as they are")
     options.add_argument("--part", choices=PARTS, action="append", help="only this; the rest of FILE stays as it is")
+    options.add_argument("--boards-only", action="store_true", help="no times of this machine's processor")
     options.add_argument("--dask", help="address of a Dask scheduler whose workers run the cases")
     arguments = options.parse_args()
     parts = arguments.part or PARTS
@@ -190,7 +222,7 @@ def main() -> int:
         figures["frames_per_second_by_k"] = {f"{share:.0%}": round(value) for share, value in speeds.items()}
     if "baseline" in parts:
         others = _others(figures, arguments, "baseline", "network")
-        figures["baseline"] = [*others, *baseline(report, arguments.network)]
+        figures["baseline"] = [*others, *baseline(report, arguments.network, not arguments.boards_only)]
     return report.finish(figures, arguments.json)
 
 
@@ -202,7 +234,7 @@ def _plans(quick: bool, wanted: list[str] | None) -> Plans:
     """What to run: networks with the shares and memories to try; by name if some are `wanted`."""
     some = {name: MEMORIES[name] for name in ("20 cycles, 8 bursts", "DDR4-2400 x64")}
     plans: Plans = [(Random(seed), SHARES, MEMORIES) for seed in RANDOM]
-    plans += [(case, SHARES, MEMORIES) for case in ALONE]
+    plans += [(case, SHARES, MEMORIES) for case in (*NARROW, *ALONE)]
     plans += [] if quick else [(case, (0.5, 0.25), some) for case in LONG]
     return [plan for plan in plans if wanted is None or plan[0].name in wanted]
 

@@ -149,10 +149,12 @@ def outline(
     lazy: Sequence[int],
     rank: int,
     classes: int,
+    names: Sequence[str] | None = None,
 ) -> Design:
     """`layers` and a dense one, for cycles, bytes and sizes only: weights in external memory are all zero.
 
     The first `head` of them stream; those with an index in `lazy` have low-rank predictors and keep all filters.
+    `names` are those of all layers, by default their kinds with numbers.
     """
     rng = np.random.default_rng(0)
     number = IntFormat(8, signed=False, exponent=-8)
@@ -181,10 +183,12 @@ def outline(
             "keep": layer.filters if predicted else None,
             "lanes": Lanes(1, 1) if streams else None,
         }
+        kind = "conv" if isinstance(layer, Block) else "dense"
+        common["name"] = names[index] if names else kind if last else f"{kind}{index + 1}"
         if isinstance(layer, Block):
-            made.append(Conv(name=f"conv{index + 1}", padding=(layer.padding,) * 4, pool=layer.pool, **common))
+            made.append(Conv(padding=(layer.padding,) * 4, pool=layer.pool, **common))
         else:
-            made.append(Dense(name="dense" if last else f"dense{index + 1}", **common))
+            made.append(Dense(**common))
         shape, number = made[-1].output, ACTIVATION
     engine = Engine(Lanes(1, 1), predictor_lanes=8, outstanding=8, gap_words=0)
     return Design(name, made[0].input, made[0].input_format, tuple(made[:head]), tuple(made[head:]), engine)

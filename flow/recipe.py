@@ -53,10 +53,11 @@ class FitSection(Section):
 
     The learning rate rises linearly to `rate` over a share `warmup` of the steps and falls as a cosine to zero; at each
     epoch in `restarts` this begins again, with half the peak of before.
-    `augment` shifts and mirrors images, `smoothing` is that of the labels, `precision` that of convolutions.
+    `augment` shifts and mirrors images, `smoothing` is that of the labels, `precision` that of convolutions. Without
+    epochs, weights stay as they are.
     """
 
-    epochs: PositiveInt
+    epochs: Natural
     batch: PositiveInt = 64
     rate: Rate = 3e-3
     decay: Annotated[float, Field(ge=0, lt=1)] = 1e-2
@@ -80,7 +81,7 @@ class FitSection(Section):
 class TrainSection(FitSection):
     """Training in floating point."""
 
-    epochs: PositiveInt = 30
+    epochs: Natural = 30
 
 
 class PruneSection(FitSection):
@@ -121,7 +122,7 @@ class QuantiseSection(FitSection):
     `distil` is the share of the loss that asks for the answers of the float network.
     """
 
-    epochs: PositiveInt = 15
+    epochs: Natural = 15
     rate: Rate = 1e-3
     weights: Bits = 8
     activations: Bits = 8

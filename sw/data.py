@@ -178,9 +178,24 @@ def _pixels(values: ByteArray) -> FloatArray:
     return values.astype(np.float32) / np.float32(256)
 
 
+def imagenet_noise(seed: int) -> Dataset:
+    """Random images of ImageNet's shape with random labels of 1,000 classes, for networks that are not trained.
+
+    They are for figures that depend on shapes alone: cycles, bytes, energy.
+    """
+    rng = np.random.default_rng(seed)
+
+    def part(number: int) -> tuple[FloatArray, LabelArray]:
+        images = rng.integers(0, 256, (number, 3, 224, 224), dtype=np.uint8)
+        return _pixels(images), rng.integers(0, 1000, number)
+
+    return Dataset("imagenet_noise", *part(8), *part(2), 1000)
+
+
 DATASETS: dict[str, Callable[[int], Dataset]] = {
     "cifar10": cifar10,
     "digits": digits,
+    "imagenet_noise": imagenet_noise,
     "fashion-mnist": fashion_mnist,
     "mnist": mnist,
 }

@@ -91,28 +91,35 @@ VGG19 = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 """Filters of VGG-19's convolutions."""
 
 
-def vgg19(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def vgg19(shape: tuple[int, int, int], classes: int, width: float = 1.0) -> nn.Sequential:
     """VGG-19 for 224x224 images: 16 convolutions and three dense layers, 144 million parameters with 1,000 classes.
 
-    Simonyan and Zisserman 2015, configuration E.
+    Simonyan and Zisserman 2015, configuration E. `width` scales the number of filters.
     """
     channels, height, wide = shape
     layers = OrderedDict[str, nn.Module]()
     number = 0
     for group, filters in enumerate(VGG19, 1):
-        for outputs in filters:
+        for full in filters:
             number += 1
+            outputs = max(1, round(full * width))
             layers[f"conv{number}"] = nn.Conv2d(channels, outputs, 3, padding=1)
             layers[f"relu{number}"] = nn.ReLU()
             channels = outputs
         layers[f"pool{group}"] = nn.MaxPool2d(2)
+    hidden = max(1, round(4096 * width))
     layers["flatten"] = nn.Flatten()
-    layers["dense1"] = nn.Linear(channels * (height // 32) * (wide // 32), 4096)
+    layers["dense1"] = nn.Linear(channels * (height // 32) * (wide // 32), hidden)
     layers["relu17"] = nn.ReLU()
-    layers["dense2"] = nn.Linear(4096, 4096)
+    layers["dense2"] = nn.Linear(hidden, hidden)
     layers["relu18"] = nn.ReLU()
-    layers["dense3"] = nn.Linear(4096, classes)
+    layers["dense3"] = nn.Linear(hidden, classes)
     return nn.Sequential(layers)
+
+
+def vgg19_eighth(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """VGG-19 with an eighth of the filters."""
+    return vgg19(shape, classes, 0.125)
 
 
 MODELS: dict[str, Callable[[tuple[int, int, int], int], nn.Sequential]] = {
@@ -121,6 +128,7 @@ MODELS: dict[str, Callable[[tuple[int, int, int], int], nn.Sequential]] = {
     "vgg16": vgg16,
     "vgg16_quarter": vgg16_quarter,
     "vgg19": vgg19,
+    "vgg19_eighth": vgg19_eighth,
 }
 
 

@@ -127,7 +127,11 @@ def fit(
     The same model, data, settings and gate give the same weights. Ends in evaluation mode. After every epoch but the
     last, `checkpoint` is written; if it is there at the start, training goes on from it to the same result as without
     interruption. RuntimeError if the loss leaves the finite numbers; ValueError if `checkpoint` is of another training.
+    Of no epochs nothing comes: the loss is NaN.
     """
+    if settings.epochs == 0:
+        model.eval()
+        return float("nan")
     mean, narrow = float("nan"), settings.precision == "bfloat16"
     form = torch.channels_last if narrow else torch.contiguous_format
     practice: AbstractContextManager[dict[str, OnlinePredictor]] = gated(model, gate) if gate else nullcontext({})

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import sw.models
+from bench.baseline import sketched
 from bench.networks import DIGITS, LENET, VGG19, outline
 from flow import baseline
+from flow import recipe as recipes
 from flow.baseline import PROCESSORS, Machine, bounds, joules, measure, median
+from flow.convert import keep_share
+from hw.design import MapShape
 from sim.cycles import CycleModel, Masks
 from sim.energy import macs
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_bounds_are_the_slower_of_arithmetic_and_memory() -> None:
@@ -67,6 +75,23 @@ def test_outlines_have_the_shapes_of_the_models(net: tuple, model: str, classes:
     assert (macs(design, lazy) < macs(design, dense)).all()
     model_ = CycleModel(design)
     assert (model_.alone(lazy).bytes < 0.7 * model_.alone(dense).bytes).all()
+
+
+def test_recipes_become_outlines() -> None:
+    """VGG-19 at an eighth of its width: shapes, places and sources are the recipe's."""
+    recipe = recipes.load(ROOT / "recipes" / "imagenet_vgg19.toml")
+    with torch.device("meta"):
+        model = sw.models.MODELS["vgg19_eighth"]((3, 224, 224), 1000)
+    design = sketched(recipe, model, MapShape(3, 224, 224), 1000)
+    assert [layer.name for layer in design.layers] == list(recipe.layers)
+    for layer in design.layers:
+        assert layer.weights.size == model.get_submodule(layer.name).weight.numel()
+        section = recipe.layers[layer.name]
+        assert (layer.place.value, layer.source) == (section.place or "engine", section.weights)
+    assert design.layers[-3].input == MapShape(64, 7, 7)
+    assert {layer.predictor.rank for layer in design.lazy_layers} == {8}
+    masks = Masks.drawn(design, keep_share(design, 0.5), 1, 1)
+    assert CycleModel(design).alone(masks).bytes[0] < 0.4 * sum(layer.weights.size for layer in design.tail)
 
 
 def test_drawn_masks_are_consistent() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bench.cycle_model import NARROW, Narrow
 from bench.networks import Block, network
 from hw.control import Changes, Control
 from hw.design import Design, Engine, IntArray, Lanes, MapShape, Mode, Selection
@@ -143,6 +144,17 @@ def test_the_default_recipes_network() -> None:
     for kept in ((32, 64), (16, 32), (1, 5)):
         for memory in MEMORIES.values():
             compare(design, library, image, frames, memory, {"conv2": kept[0], "conv3": kept[1]})
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", NARROW, ids=lambda case: case.name)
+def test_narrow_networks_of_thirteen_layers_and_of_two_stages(case: Narrow) -> None:
+    """32 x 32 maps down to 2 x 2, half of the filters, on one memory of each kind."""
+    design = case.design()
+    library, image = built(design)
+    frames, keep = random_frames(design, 2, 3), {x.name: x.filters // 2 for x in design.lazy_layers}
+    for memory in (MEMORIES["usual"], MEMORIES["DDR3"]):
+        compare(design, library, image, frames, memory, keep)
 
 
 def test_a_predictor_that_holds_the_array_up() -> None:

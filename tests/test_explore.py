@@ -256,7 +256,7 @@ def postgres() -> Iterator[str]:
 @pytest.mark.full
 @pytest.mark.skipif(POSTGRES is None, reason="needs a PostgreSQL server (Debian: apt-get install postgresql)")
 def test_two_workers_share_a_study_on_postgresql(postgres: str, tmp_path: Path) -> None:
-    """Both start with nothing; one of them is killed, and nothing that is finished is lost."""
+    """Both start on an empty database, whose tables are made by one of them."""
     flow = Flow(recipes.build(RECIPE, "test"), Workspace(tmp_path / "one"), Console(quiet=True))
     flow.run(hardware=False)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
