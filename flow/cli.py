@@ -102,8 +102,7 @@ def hls(
     """Build RTL, weight image and golden vectors, verify some frames in the RTL, and print the summary."""
     started = time.monotonic()
     flow = _flow(_on(board, _chosen(recipe_file, onnx, calibration, name)), build)
-    again = str(recipe_file) if recipe_file else f"--onnx {onnx} --calibration {calibration}"
-    again += f" --board {board}" if board else ""
+    again = _again(recipe_file, onnx, calibration, board)
     if target is Hls.VITIS:
         flow.vitis()
         figures.show_vitis(flow.console, flow.workspace.folder, f"{again} --hls vitis")
@@ -270,7 +269,8 @@ def report(
 
     command = " ".join(["penstock", *sys.argv[1:]])
     with flow.console.status("report ...") if flow.console.is_terminal else _nothing():
-        text = page(gather(flow, frames, command, front, baseline))
+        again = _again(recipe_file, onnx, calibration, board)
+        text = page(gather(flow, frames, command, again, front, baseline))
     write_atomically(flow.path("report.html"), text.encode())
     flow.console.print(f"wrote {flow.path('report.html')}", highlight=False, soft_wrap=True)
 
@@ -278,6 +278,12 @@ def report(
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
+
+
+def _again(recipe_file: Path | None, onnx: Path | None, calibration: Path | None, board: str | None) -> str:
+    """What a command is given to build the same."""
+    again = str(recipe_file) if recipe_file else f"--onnx {onnx} --calibration {calibration}"
+    return again + (f" --board {board}" if board else "")
 
 
 def _chosen(recipe_file: Path | None, onnx: Path | None, calibration: Path | None, name: str | None) -> Recipe:

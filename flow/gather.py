@@ -43,9 +43,11 @@ class _Baseline(BaseModel):
 
 
 def gather(
-    flow: Flow, frames: int, command: str, front_file: Path | None = None, baseline: Path | None = None
+    flow: Flow, frames: int, command: str, what: str, front_file: Path | None = None, baseline: Path | None = None
 ) -> Subject:
     """The subject of a report on `frames` test frames of `flow`, which is up to date; `command` makes it.
+
+    `what` is what commands are given to build the same.
 
     `front_file` is the JSON of bench/lazy.py, `baseline` that of bench/cycle_model.py; without a front accuracies are
     found on the frames. UserError for files that are neither.
@@ -67,6 +69,8 @@ def gather(
         front_command=by,
         board=None if recipe.board is None else boards.board(recipe.board.name),
         compared=None if baseline is None else compared(baseline, flow.recipe.network),
+        synthesis=flow.synthesised(),
+        synthesis_command=f"penstock synth {what}",
     )
 
 

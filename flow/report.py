@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from flow.boards import Board
 from flow.svg import Axis, Svg, short
 from hw.design import Design, IntArray
+from hw.netlist import Resources
 from hw.resources import resources
+from hw.synthesis import SynthesisReport, Timing
 from sim import golden
 from sim.cycles import Cause, CycleModel, CycleRun, Masks
 from sim.energy import HOROWITZ, USUAL, Energy, energy
@@ -66,6 +68,8 @@ class Subject:
     front_command: str = ""
     board: Board | None = None
     compared: Compared | None = None
+    synthesis: SynthesisReport | None = None
+    synthesis_command: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def page(subject: Subject) -> str:
         *_heat(subject, lazy),
         *_elsewhere(subject),
         _resources(subject),
+        *_synthesis(subject),
     ]
     template = (files("flow") / "report.html.j2").read_text()
     environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=False)
@@ -488,6 +493,42 @@ def _resources(subject: Subject) -> Section:
         [View("resources", _table(("", ""), rows))],
         subject.command,
     )
+
+
+def _synthesis(subject: Subject) -> list[Section]:
+    found = subject.synthesis
+    if found is None:
+        return []
+    names = ("LUTs", "memory LUTs", "carry cells", "flip-flops", "multipliers", "block RAMs", "MHz")
+
+    def cells(counts: Resources, timing: Timing | None = None) -> list[str]:
+        all_of_them = (
+            counts.luts,
+            counts.memory_luts,
+            counts.carries,
+            counts.ffs,
+            counts.multipliers,
+            counts.block_rams,
+        )
+        return [*(f"{count:,}" for count in all_of_them), f"{timing.fmax:.1f}" if timing else ""]
+
+    rows = [[target.title, *cells(target.resources, target.timing)] for target in found.targets]
+    views = [View("targets", _table(("", *names), rows))]
+    for target in found.targets:
+        blocks = [[block.name or "top", *cells(block.resources)[:-1]] for block in target.blocks]
+        blocks.append(["measure, predict, select", *cells(target.predictor)[:-1]])
+        views.append(View(target.target, _table(("", *names[:-1]), blocks)))
+    tools = ", ".join(f"{name} {number}" for name, number in found.tools.items())
+    return [
+        Section(
+            "synthesis",
+            "Synthesis",
+            f"What the tools made of the RTL ({tools}): all targets, and each one by block. MHz where it was placed "
+            "and routed; block RAMs of 18 kbit.",
+            views,
+            subject.synthesis_command,
+        )
+    ]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,17 @@ class Flow:
             self._step("synth", "RTL placed and routed, its resources counted", synthesise, own_progress=True)
         return SynthesisReport.from_json(self.path(SYNTHESIS).read_text())
 
+    def synthesised(self) -> SynthesisReport | None:
+        """What synthesis has said about the design as it is now; None if it was not asked."""
+        try:
+            fresh = all(self.workspace.is_fresh(self._made(name, INPUTS[name])) for name in ("emit", "synth"))
+        except PackageNotFoundError:  # the tools are gone
+            return None
+        return SynthesisReport.from_json(self.path(SYNTHESIS).read_text()) if fresh else None
+
+    def _made(self, name: str, inputs: Inputs) -> Step:
+        return Step(name, inputs.settings(self.recipe), inputs.code, inputs.reads, inputs.writes, inputs.tools)
+
     def _step(self, name: str, done: str, make: Callable[[Flow, Path], None], own_progress: bool = False) -> None:
         self.step(name, done, lambda aside: make(self, aside), INPUTS[name], own_progress)
 
@@ -192,7 +204,7 @@ class Flow:
         self, name: str, done: str, make: Callable[[Path], None], inputs: Inputs, own_progress: bool = False
     ) -> None:
         """Let `make` write into the folder that it is given what `inputs` name, unless it is fresh, and say `done`."""
-        step = Step(name, inputs.settings(self.recipe), inputs.code, inputs.reads, inputs.writes, inputs.tools)
+        step = self._made(name, inputs)
         started = time.monotonic()
         live = self.console.is_terminal and not own_progress and not self.workspace.is_fresh(step)
         with self.console.status(f"{name} ...") if live else nullcontext():

@@ -91,7 +91,7 @@ def test_recipes_become_outlines() -> None:
     assert design.layers[-3].input == MapShape(64, 7, 7)
     assert {layer.predictor.rank for layer in design.lazy_layers} == {8}
     masks = Masks.drawn(design, keep_share(design, 0.5), 1, 1)
-    assert CycleModel(design).alone(masks).bytes[0] < 0.4 * sum(layer.weights.size for layer in design.tail)
+    assert CycleModel(design).alone(masks).bytes[0] < 0.45 * sum(layer.weights.size for layer in design.tail)
 
 
 def test_drawn_masks_are_consistent() -> None:

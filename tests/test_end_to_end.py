@@ -178,7 +178,7 @@ def test_a_board_decides_lanes_bus_and_memory(
 
 
 def test_the_report_of_a_recipe(digits: Digits) -> None:
-    subject = gather(digits.flow, 16, "penstock report recipes/digits.toml")
+    subject = gather(digits.flow, 16, "penstock report recipes/digits.toml", "recipes/digits.toml")
     assert [point.keep for point in subject.front] == [1.0, 0.75, 0.5, 0.375, 0.25, 0.125]
     assert subject.front[0].accuracy == digits.accuracy(100)  # of all 360 images
     assert subject.front[0].bytes == digits.lazy_bytes(100)

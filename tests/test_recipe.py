@@ -93,8 +93,9 @@ MISTAKES = {
         MINIMAL + "[train]\nepochs = 3\nrestarts = [3]\n",
         "restarts = [3] with 3 epochs; accepted: epochs from 1 to 2, in rising order",
     ),
-    "too small": (MINIMAL + "[train]\nepochs = 0\n", "'train.epochs' is 0; accepted: at least 1"),
+    "too small": (MINIMAL + "[train]\nbatch = 0\n", "'train.batch' is 0; accepted: at least 1"),
     "too large": (MINIMAL + "[quantise]\nweights = 9\n", "'quantise.weights' is 9; accepted: at most 8"),
+    "explored width": (MINIMAL + "[explore]\nweights = [8, 1]\n", "'explore.weights.1' is 1; accepted: at least 2"),
     "share above one": (
         MINIMAL + '[layers.a]\nweights = "lazy"\nkeep = 1.5\n',
         "'layers.a.keep' is 1.5; accepted: a share of the filters above 0 and up to 1.0, or their number",

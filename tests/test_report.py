@@ -18,6 +18,8 @@ from flow.errors import UserError
 from flow.report import Compared, Cost, Measured, Subject, page
 from flow.svg import Axis, Svg, short
 from hw.design import Source
+from hw.netlist import Block, Resources
+from hw.synthesis import CriticalPath, SynthesisReport, Target, TargetReport, Timing
 from sim.cycles import Cause
 from sim.memory import FixedLatency
 from tests.designs import digits_like, random_frames
@@ -27,6 +29,21 @@ BROWSER = next(
 )
 
 ROOT = Path(__file__).parents[1]
+
+
+PARTS = (Block("", Resources(100, 8, 90, 2, 3, 16)), Block("u_engine.u_select", Resources(1234, 1, 70, 0, 0, 5)))
+SYNTHESIS = SynthesisReport(
+    "digits",
+    {"yosys": "0.70"},
+    tuple(
+        TargetReport(target, target.name, sum((x.resources for x in PARTS), Resources()), PARTS, {}, timing)
+        for target, timing in (
+            (Target.ECP5, Timing(85.25, 100.0, 1, CriticalPath("a", "b", 3, 5.0, 6.0))),
+            (Target.XC7, None),
+            (Target.XCUP, None),
+        )
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +58,8 @@ def subject() -> Subject:
         front=[Cost(1.0, 0.98, 20000), Cost(0.5, 0.97, 7000), Cost(0.25, 0.9, 2000)],
         front_command="penstock report recipes/digits.toml",
         compared=Compared({"PyTorch, one core": 1e-3, "board kv260": 2e-5}, "python bench/cycle_model.py"),
+        synthesis=SYNTHESIS,
+        synthesis_command="penstock synth recipes/digits.toml",
     )
 
 
@@ -84,10 +103,12 @@ def test_every_figure_names_its_command(html: str) -> None:
     links = Links()
     links.feed(html)
     assert links.sections == [
-        *("pipeline", "savings", "timeline", "causes", "roofline", "front", "classes", "processors", "resources")
+        *("pipeline", "savings", "timeline", "causes", "roofline", "front", "classes", "processors", "resources"),
+        "synthesis",
     ]
     assert links.code.count("\n") == len(links.sections)
-    assert links.code.count("penstock report recipes/digits.toml") == len(links.sections) - 1
+    assert links.code.count("penstock report recipes/digits.toml") == len(links.sections) - 2
+    assert links.code.count("penstock synth recipes/digits.toml") == 1
 
 
 def test_it_shows_what_was_measured(subject: Subject, html: str) -> None:
@@ -102,6 +123,14 @@ def test_it_shows_what_was_measured(subject: Subject, html: str) -> None:
     share = lazy.stream.stage_busy[0] / lazy.span
     assert f"conv1: {100 * share:.3g} %" in html
     assert 0 < share < 1
+
+
+def test_it_shows_what_synthesis_said(html: str) -> None:
+    table = html[html.index('id="synthesis"') :]
+    assert "<td>ECP5</td><td>1,334</td><td>21</td><td>9</td><td>160</td><td>2</td><td>3</td><td>85.2</td>" in table
+    assert "<td>XC7</td><td>1,334</td><td>21</td><td>9</td><td>160</td><td>2</td><td>3</td><td></td>" in table
+    assert table.count("<td>measure, predict, select</td><td>1,234</td>") == 3
+    assert "yosys 0.70" in table
 
 
 def test_what_is_not_known_is_left_out(subject: Subject) -> None:
@@ -219,6 +248,7 @@ def test_a_browser_shows_it_without_errors_on_a_narrow_screen(html: str, tmp_pat
         assert found["views"][f"{name}0"] == [[True, False], "true"]
         assert found["views"][f"{name}1"] == [[False, True], "true"]
     assert found["views"]["classes1"] == [[False, True], "true"]
+    assert found["views"]["synthesis"] == [False, True, False, False]
     assert found["width"][0] <= 390
     assert found["width"][1] <= found["width"][0]
     assert found["letters"] >= 11
