@@ -70,7 +70,7 @@ class FitSection(Section):
 
     @model_validator(mode="after")
     def _begins_again_within(self) -> Self:
-        if list(self.restarts) != sorted({*self.restarts}) or max(self.restarts, default=0) >= self.epochs:
+        if self.restarts and (list(self.restarts) != sorted({*self.restarts}) or self.restarts[-1] >= self.epochs):
             raise ValueError(
                 f"restarts = {list(self.restarts)} with {self.epochs} epochs; accepted: epochs from 1 to "
                 f"{self.epochs - 1}, in rising order"
