@@ -178,12 +178,13 @@ def fit_predictors(dense: Design, plan: Plan, fitting: Fitting) -> Fitted:
     filters = {layer.name: layer.filters for layer in dense.layers}
     keeps = {name: kept_filters(name, lazy.keep, filters[name]) / filters[name] for name, lazy in plan.lazy.items()}
     exponents = proportions(keeps)
-    maps = [fitting.frames]  # what the next layer reads, at each share
+    maps = [golden.Maps(dense, fitting.frames)]  # what layers leave, at each share
     for layer in dense.layers:
+        full = [golden.layer(layer, each.read(layer), residual=each.added(layer)) for each in maps]
         if layer.name not in plan.lazy:
-            maps = [golden.layer(layer, each).output for each in maps]
+            for each, trace in zip(maps, full, strict=True):
+                each.put(layer, trace.output)
             continue
-        full = [golden.layer(layer, each) for each in maps]
         keep, exponent = keeps[layer.name], exponents[layer.name]
         strengths = np.concatenate([trace.strengths for trace in full])
         labels = None if fitting.labels is None else np.tile(fitting.labels, len(full))
@@ -194,14 +195,14 @@ def fit_predictors(dense: Design, plan: Plan, fitting: Fitting) -> Fitted:
         scores = predictor.scores(strengths)
         level = 0 if counting else predictors.threshold(scores, keep)
         fitted.thresholds[layer.name] = level
-        full = full * (len(shares) // len(full))  # until here all shares read the same map
-        maps = []
-        for trace, share in zip(full, shares, strict=True):
+        if len(maps) < len(shares):  # until here all shares are alike
+            full, maps = full * len(shares), [maps[0].copy() for _ in shares]
+        for each, trace, share in zip(maps, full, shares, strict=True):
             scores = predictor.scores(trace.strengths)
             chosen = predictors.top(scores, kept_filters(layer.name, share**exponent, layer.filters))
             if fitting.recipe.mode is Mode.THRESHOLD:
                 chosen = scores > level
-            maps.append(np.where(chosen[:, :, None, None], trace.output, 0))
+            each.put(layer, np.where(chosen[:, :, None, None], trace.output, 0))
     return fitted
 
 

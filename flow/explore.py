@@ -245,7 +245,9 @@ class Judge:
 
 
 def _first(design: Design) -> int:
-    """Index in the tail of the first lazy layer."""
+    """Index in the tail of the first lazy layer; of a design with branches 0, for what they skip is read later."""
+    if any(layer.residual is not None or layer.reads is not None for layer in design.tail):
+        return 0
     return next(i for i, layer in enumerate(design.tail) if layer.lazy)
 
 

@@ -109,29 +109,33 @@ def study(
     first = next(i for i, layer in enumerate(design.layers) if layer.lazy)
     size = golden.chunk_frames(design)
     for start in track(range(0, len(frames), size)):
-        maps = frames[start : start + size].astype(np.int64)
+        shared = golden.Maps(design, frames[start : start + size].astype(np.int64))
         common = 0
         for layer in design.layers[:first]:
-            trace = golden.step(layer, maps, record=records.get(layer.name))
-            maps, common = trace.output, common + int(trace.bytes.sum())
-        full = golden.step(design.layers[first], maps, ALL)  # the same for all plans: done once
+            trace = golden.step(layer, shared.read(layer), record=records.get(layer.name), residual=shared.added(layer))
+            shared.put(layer, trace.output)
+            common += int(trace.bytes.sum())
+        # The same for all plans: done once.
+        full = golden.step(design.layers[first], shared.read(design.layers[first]), ALL)
         for (who, _, keep), total, hit in zip(plans, sums, hits, strict=True):
-            trace = full
+            trace, maps = full, shared.copy()
             for index, layer in enumerate(design.layers[first:]):
                 if index:
-                    trace = golden.step(layer, trace.output, ALL if layer.lazy else None)
+                    selection = ALL if layer.lazy else None
+                    trace = golden.step(layer, maps.read(layer), selection, residual=maps.added(layer))
                 if layer.lazy:
                     chosen = golden.choose(choosers[who](layer, trace), keep[layer.name], layer.pinned)
                     best = golden.choose(oracle(layer, trace), keep[layer.name], layer.pinned)
                     hit[layer.name] += int((chosen & best).sum())
                     trace = replace(trace, chosen=chosen, output=np.where(chosen[:, :, None, None], trace.output, 0))
                     total.macs += int(active_macs(layer, trace).sum())
+                maps.put(layer, trace.output)
                 fetched = int(fetched_bytes(layer, trace, records[layer.name]).sum())
                 total.all_bytes += fetched
                 total.bytes += fetched if layer.lazy else 0
-            total.frames += len(maps)
+            total.frames += len(trace.output)
             total.all_bytes += common
-            answers = trace.output.reshape(len(maps), design.outputs).argmax(axis=1)
+            answers = trace.output.reshape(len(trace.output), design.outputs).argmax(axis=1)
             total.correct += int((answers == labels[start : start + size]).sum())
     return [
         Point(
@@ -164,11 +168,12 @@ def active_macs(layer: Layer, trace: LayerTrace) -> IntArray:
 def mean_strengths(design: Design, frames: IntArray) -> dict[str, IntArray]:
     """Strengths (filters,) of each lazy layer's outputs, summed over `frames`, when every filter is computed."""
     result: dict[str, IntArray] = {}
-    maps = frames
+    maps = golden.Maps(design, frames)
     for layer in design.layers[:-1]:
-        maps = golden.layer(layer, maps, ALL if layer.lazy else None).output
+        trace = golden.layer(layer, maps.read(layer), ALL if layer.lazy else None, maps.added(layer))
+        maps.put(layer, trace.output)
         if layer.lazy:
-            result[layer.name] = golden.strength(maps).sum(axis=0)
+            result[layer.name] = golden.strength(trace.output).sum(axis=0)
     return result
 
 

@@ -54,6 +54,7 @@ from flow.results import (
 from flow.steps import FLOAT, PRUNED, QUANTISED, Flow, Inputs, check
 from flow.tables import tables
 from quant.layers import INPUT, QuantNetwork
+from sw.models import require_chain
 from sw.paths import compare, cut, geometry, hardware, lazy, maximise, scores
 from sw.paths import path as paths
 from sw.paths.scores import Images, Precision, ScoreConfig, Scores, in_precision
@@ -201,6 +202,7 @@ class _Again:
 
 def dequantised(network: QuantNetwork) -> nn.Sequential:
     """A plain network with the weights and biases of a quantised one; activations are not rounded."""
+    require_chain(network, "a study from quantised weights")
     layers = OrderedDict[str, nn.Module]()
     for name, layer in network.named_children():
         if isinstance(layer, nn.Conv2d | nn.Linear):

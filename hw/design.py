@@ -375,6 +375,14 @@ class ClassPredictor(Predictor):
         return self.masks.size
 
 
+@dataclass(frozen=True)
+class Residual:
+    """What a layer adds to its sums: the output of the earlier `layer`, in whose `format` it is."""
+
+    layer: str
+    format: IntFormat
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Layer:
     """A layer with weights, its requantisation and the max-pooling that follows it.
@@ -383,6 +391,9 @@ class Layer:
     kept (a removed column has no weights and costs nothing). `bias` (filters,) is at accumulator scale.
     With `shift` (filters,) the output is ``saturate(round_half_even((acc + bias) * 2**-shift))``; without, the exact
     accumulators leave (a last layer's logits).
+
+    A layer reads the output of the layer before it (the first one the network's input), or of the one that `reads`
+    names. With a `residual` it adds that layer's output, at the same place in the map of the same filter, to its sums.
     """
 
     name: str
@@ -402,6 +413,8 @@ class Layer:
     threshold: int = 0
     pinned: tuple[int, ...] = ()  # filters computed in every frame, their weights on chip; engine only
     lanes: Lanes | None = None  # head stages only; the engine has its own
+    reads: str | None = None  # engine only, as `residual`
+    residual: Residual | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", _frozen(self.weights, np.int64))
@@ -476,9 +489,19 @@ class Layer:
     def accumulator_bits(self) -> int:
         """Signed width that no partial sum can leave, for any weights of this width and these biases."""
         fan_in = int(self.kept_taps.sum())
-        bias = int(np.abs(self.bias).max(initial=0))
-        swing = fan_in * (1 << (self.weight_bits - 1)) * self.input_format.magnitude + bias
+        swing = fan_in * (1 << (self.weight_bits - 1)) * self.input_format.magnitude
+        swing += int(np.abs(self.bias).max(initial=0))
+        if self.residual is not None:
+            swing += self.residual.format.magnitude << int(self.residual_shift.max())
         return signed_bits(-swing, swing)
+
+    @property
+    def residual_shift(self) -> IntArray:
+        """Bits by which the residual is shifted up to the scale of each filter's accumulators, (filters,)."""
+        assert self.residual is not None
+        assert self.shift is not None
+        shift: IntArray = self.shift - (self.output_format.exponent - self.residual.format.exponent)
+        return shift
 
     # -- verification -------------------------------------------------------------------------------------------------
     def verify(self) -> None:
@@ -507,6 +530,9 @@ class Layer:
                 )
             if not 2 <= self.output_format.bits <= MAX_LAYER_BITS:
                 self._refuse(f"output has {self.output_format.bits} bits", f"2 to {MAX_LAYER_BITS}")
+            self._verify_residual()
+        elif self.residual is not None:
+            self._refuse("a residual is added to accumulators that leave", "a residual of a layer that is requantised")
         elif self.output_format.bits < self.accumulator_bits or not self.output_format.signed:
             self._refuse(
                 f"accumulators of {self.accumulator_bits} bits leave as {self.output_format}",
@@ -525,6 +551,8 @@ class Layer:
             self._refuse(
                 "lanes are given for an engine layer or missing for a head stage", "lanes for head stages only"
             )
+        if self.place is Place.HEAD and (self.reads is not None or self.residual is not None):
+            self._refuse("a branch ends at a head stage", "branches on the engine")
         if self.lazy != (self.predictor is not None) or self.lazy != (self.keep is not None):
             self._refuse(
                 "predictor and keep do not go with the weights' source", "both for lazy layers, neither for others"
@@ -541,6 +569,28 @@ class Layer:
         self.verify_selection(self.selection)
         if not self.lazy and (self.mode, self.threshold) != (Mode.TOP, 0):
             self._refuse("mode or threshold is given for a layer that is not lazy", "both for lazy layers only")
+
+    def _verify_residual(self) -> None:
+        if self.residual is None:
+            return
+        if self.residual_shift.min() < 0 or self.residual_shift.max() > MAX_SHIFT:
+            self._refuse(
+                f"the residual '{self.residual.layer}' is shifted by {int(self.residual_shift.min())} to "
+                f"{int(self.residual_shift.max())} bits",
+                f"0 to {MAX_SHIFT}: a residual whose scale is not finer than input scale x weight scale",
+            )
+        if self.stride != 1 or self.grid != (self.input.height, self.input.width):
+            self._refuse(
+                f"a residual is added to a grid of {self.grid} outputs with stride {self.stride}, made of a map of "
+                f"{(self.input.height, self.input.width)}",
+                "stride 1, and as many outputs as inputs",
+            )
+        if any(size % self.pool_size for size in self.grid):
+            self._refuse(
+                f"a residual is added before pooling that drops edges of a grid of {self.grid}", "even grids to pool"
+            )
+        if self.lazy:
+            self._refuse("a residual is added in a lazy layer", "a dense one; layers inside the branch may be lazy")
 
     def verify_selection(self, selection: Selection) -> None:
         """Raise `DesignError` unless the layer's registers can hold `selection`."""
@@ -691,6 +741,25 @@ class Design:
     def lazy_layers(self) -> tuple[Layer, ...]:
         return tuple(layer for layer in self.tail if layer.lazy)
 
+    @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """For each of `layers`, the place among them of the one whose output it reads; -1 is the network's input."""
+        places = {layer.name: index for index, layer in enumerate(self.layers)}
+        return tuple(
+            index - 1 if layer.reads is None else places[layer.reads] for index, layer in enumerate(self.layers)
+        )
+
+    @property
+    def tail_sources(self) -> tuple[int, ...]:
+        """For each layer of the tail, the place in it of the one whose output it reads; below 0 is the tail's input."""
+        first = len(self.head)
+        return tuple(source - first for source in self.sources[first:])
+
+    @property
+    def chained(self) -> tuple[bool, ...]:
+        """For each layer of the tail, whether it reads what the one just before it in the tail computes."""
+        return tuple(0 <= source == index - 1 for index, source in enumerate(self.tail_sources))
+
     @property
     def classes(self) -> int:
         """Classes of which some may be wanted; 0 if no predictor asks."""
@@ -716,11 +785,15 @@ class Design:
                 f"design '{self.name}': no layer is placed on the engine; accepted: at least the last one"
             )
         shape, number = self.input, self.input_format
-        names: set[str] = set()
+        before: dict[str, Layer] = {}
         for layer, place in [(x, Place.HEAD) for x in self.head] + [(x, Place.ENGINE) for x in self.tail]:
-            if layer.name in names:
+            if layer.name in before:
                 raise DesignError(f"layer '{layer.name}' occurs twice")
-            names.add(layer.name)
+            if layer.reads is not None:
+                source = self._earlier(layer, layer.reads, before)
+                shape, number = source.output, source.output_format
+            if layer.residual is not None:
+                self._verify_residual(layer, self._earlier(layer, layer.residual.layer, before))
             if layer.place is not place:
                 raise DesignError(
                     f"layer '{layer.name}' is placed in '{layer.place}' but stands among the {place} layers"
@@ -733,7 +806,9 @@ class Design:
                 raise DesignError(
                     f"layer '{layer.name}' is not requantised; only the last layer may leave accumulators"
                 )
+            before[layer.name] = layer
             shape, number = layer.output, layer.output_format
+        self._verify_branches()
         for layer in self.tail:
             if isinstance(layer.predictor, ClassPredictor) and layer.predictor.classes != self.classes:
                 raise DesignError(
@@ -756,6 +831,42 @@ class Design:
                 f"layer '{last.name}' is the last and {'lazy' if last.lazy else 'followed by pooling'}; "
                 "accepted: a last layer that computes all of its outputs and is not pooled"
             )
+
+    def _earlier(self, layer: Layer, name: str, before: dict[str, Layer]) -> Layer:
+        """The layer called `name` that stands before `layer`, where a branch may begin."""
+        known = [*(x.name for x in self.head[-1:]), *(x for x in before if before[x].place is Place.ENGINE)]
+        if name not in known:
+            raise DesignError(
+                f"layer '{layer.name}' reads or adds '{name}'; accepted: an earlier layer of the engine, or to read "
+                f"the last of the head: {', '.join(known) or 'none'}"
+            )
+        return before[name]
+
+    def _verify_residual(self, layer: Layer, added: Layer) -> None:
+        assert layer.residual is not None
+        wanted = (MapShape(layer.filters, *layer.grid), layer.residual.format, layer.pinned)
+        if (added.output, added.output_format, added.pinned) != wanted or added.place is Place.HEAD or added.lazy:
+            raise DesignError(
+                f"layer '{layer.name}' adds '{added.name}', a {added.source} layer that leaves {added.output}, "
+                f"{added.output_format} with pinned filters {added.pinned}; accepted: a dense layer that leaves "
+                f"{wanted[0]}, {wanted[1]} with pinned filters {wanted[2]}"
+            )
+
+    def _verify_branches(self) -> None:
+        used = {layer.residual.layer for layer in self.layers if layer.residual is not None}
+        for index, source in enumerate(self.sources):
+            if source < 0:
+                continue
+            layer = self.layers[source]
+            used.add(layer.name)
+            if index != source + 1 and layer.lazy:
+                raise DesignError(
+                    f"layer '{layer.name}' is lazy and '{self.layers[index].name}', which is not the layer behind it, "
+                    "reads it; accepted: dense layers where branches begin"
+                )
+        for layer in self.layers[:-1]:
+            if layer.name not in used:
+                raise DesignError(f"no layer reads or adds what '{layer.name}' leaves")
 
     @cached_property
     def fingerprint(self) -> int:

@@ -13,8 +13,9 @@ Little endian throughout. A header of 64 bytes,
 | 36-63 | zero                                     |
 
 is followed, per layer of the tail in program order, by one record per filter in filter order. A record holds, for
-each input channel and each kept tap of it in (ky, kx) order, one signed byte. Channels lie in the order in which the
-layer before computes them (its pinned filters first); they are not padded, the record is, with zeros, to whole bus
+each input channel and each kept tap of it in (ky, kx) order, one signed byte. Channels lie in the order in which they
+are listed: that in which the layer before computes them (its pinned filters first), or by index where another map is
+read; they are not padded, the record is, with zeros, to whole bus
 words. So a channel is a run of bytes that can be left out of a fetch when the
 channel is absent in this frame, and a filter is an aligned run of words that can be left out when it is not chosen.
 
@@ -185,8 +186,9 @@ def layout(design: Design) -> tuple[RecordLayout, ...]:
     engine, bus = design.engine, design.engine.bus_bytes
     records: list[RecordLayout] = []
     offset = HEADER_BYTES  # a multiple of every bus width, and so are the strides
-    channel_order = tuple(range(design.tail[0].input.channels))
-    for layer in design.tail:
+    for index, (layer, chained) in enumerate(zip(design.tail, design.chained, strict=True)):
+        # Channels are listed in the order in which they finish, or are replayed.
+        channel_order = design.tail[index - 1].order if chained else tuple(range(layer.input.channels))
         sizes = layer.kept_taps.sum(axis=(1, 2))[list(channel_order)].astype(np.int64)
         blocks = _blocks(sizes, engine) if engine.crc_bits else (0,)
         edges = [*blocks, sizes.size]
@@ -211,7 +213,6 @@ def layout(design: Design) -> tuple[RecordLayout, ...]:
                 sizes if engine.crc_bits else None,
             )
         )
-        channel_order = layer.order  # channels are listed for the next layer in the order in which they finish
         offset = records[-1].end
         if offset >> ADDRESS_BITS:
             raise DesignError(

@@ -3,12 +3,14 @@
 hls4ml keeps weights as real numbers that lie on a grid, quantisers as fixed-point types, and bias, activation and
 pooling as layers of their own. Here everything becomes integers again: a weighted layer takes up what follows it until
 the next weighted layer (its *stage*), and anything that integers cannot follow exactly is refused, naming the layer.
+Where branches join, the sum belongs to the stage whose accumulators it takes; a sum of two quantised maps gets a stage
+of its own, a convolution that changes nothing.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +32,7 @@ from hw.design import (
     PathPredictor,
     Place,
     Predictor,
+    Residual,
     Source,
 )
 from hw.frames import Layout, frame_shape
@@ -60,7 +63,8 @@ class Lowered:
 class Stage:
     """A weighted layer, and what has been found behind it so far.
 
-    `weights` are integers (filters, channels, kh, kw) in units of ``2**exponents[filter]``; `bias` is real.
+    `weights` are integers (filters, channels, kh, kw) in units of ``2**exponents[filter]``; `bias` is real. The output
+    of `source` is read (None: the network's input), that of `residual` is added to the sums.
     """
 
     name: str
@@ -72,8 +76,10 @@ class Stage:
     exponents: IntArray
     bias: FloatArray
     convolution: bool
+    source: Stage | None = None
     stride: int = 1
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    residual: Stage | None = None
     pool: int = 1
     relu: bool = False
     grid: ActivationGrid | None = None
@@ -110,10 +116,10 @@ class Stage:
 
 @dataclass
 class Walk:
-    """Where lowering stands: the tensor that reaches the next node, and the stages so far.
+    """Where lowering stands: a tensor, the `stage` that it is the output of, and all stages so far.
 
-    `order` has the tensor's shape; it tells for every element which element (flat, of channel, row, column) of the map
-    `shape` it is. So layers that only move data leave no trace but here.
+    Several nodes read a `shared` tensor. `order` has the tensor's shape; it tells for every element which element
+    (flat, of channel, row, column) of the map `shape` it is. So layers that only move data leave no trace but here.
     """
 
     order: IntArray
@@ -121,36 +127,44 @@ class Walk:
     layout: Layout
     format: IntFormat | None = None
     stages: list[Stage] = field(default_factory=list)
-
-    @property
-    def stage(self) -> Stage | None:
-        """The stage that is open."""
-        return self.stages[-1] if self.stages else None
+    stage: Stage | None = None
+    shared: bool = False
 
 
 def lower(model: Any) -> Lowered:
     """The `Design` of an optimised hls4ml `ModelGraph`; raises `DesignError` naming layer, found and accepted."""
-    walk: Walk | None = None
-    for node in _chain(model):
-        if walk is None:
+    walks: dict[str, Walk] = {}  # by name of the tensor
+    for node in model.graph.values():
+        given = [walks[name] for name in node.inputs if name in walks]
+        if node.class_name == "Input":
             walk = _start(node)
-            continue
-        handler = HANDLERS.get(node.class_name)
-        if handler is None:
-            raise DesignError(
-                f"layer '{node.name}' ({label(node)}) is not supported here; supported: {', '.join(HANDLERS)}"
-            )
-        handler(walk, node)
-    if walk is None or not walk.stages:
+        elif not given:
+            continue  # a constant
+        else:
+            walk = replace(given[0])
+            if len(given) == 2 and node.class_name == "Merge":
+                _sum(walk, given[1], node)
+            elif node.class_name in HANDLERS:
+                HANDLERS[node.class_name](walk, node)
+            else:
+                raise DesignError(
+                    f"layer '{node.name}' ({label(node)}) is not supported here; supported: {', '.join(HANDLERS)}"
+                )
+        walk.shared = len(node.get_output_nodes()) > 1
+        if walk.shared and walk.stage is None and walk.format is not None:
+            _identity(walk, f"{node.name}_copy", walk.format)
+        walks[node.outputs[0]] = walk
+    walk = walks[model.outputs[0]]
+    if not walk.stages:
         raise DesignError("the network has no layer with weights; accepted: at least one Conv or MatMul")
     _finish(walk)
     config = model.config.config["HLSConfig"]
-    layers = _place(walk.stages)
-    assert walk.format is not None, "a stage has been fed"
+    stages = _ordered(walk.stages)
+    layers = _place(stages)
     design = Design(
         name=str(model.config.get_project_name()),
-        input=walk.stages[0].input,
-        input_format=walk.stages[0].input_format,
+        input=stages[0].input,
+        input_format=stages[0].input_format,
         head=tuple(layer for layer in layers if layer.place is Place.HEAD),
         tail=tuple(layer for layer in layers if layer.place is Place.ENGINE),
         engine=engine_options(config.get("Model") or {}),
@@ -158,20 +172,7 @@ def lower(model: Any) -> Lowered:
     return Lowered(design, walk.layout)
 
 
-# -- the walk along the chain -----------------------------------------------------------------------------------------
-
-
-def _chain(model: Any) -> Iterator[Any]:
-    """The nodes from input to output; raises `DesignError` where the graph is not a chain."""
-    node = model.graph[model.inputs[0]]
-    while True:
-        yield node
-        users = node.get_output_nodes()
-        if not users:
-            return
-        if len(users) > 1 or len(node.outputs) > 1:
-            raise DesignError(f"layer '{node.name}' feeds {len(users)} layers; accepted: a chain without branches")
-        node = users[0]
+# -- the walk from tensor to tensor -----------------------------------------------------------------------------------
 
 
 def _canonical(shape: MapShape) -> IntArray:
@@ -214,6 +215,7 @@ def _activation(walk: Walk, node: Any) -> None:
             raise DesignError(
                 f"layer '{node.name}' is a ReLU before any layer with weights; accepted: after Conv or MatMul"
             )
+        _alone(walk, node)
         walk.stage.relu = True
     elif kind != "linear":
         raise DesignError(f"layer '{node.name}' ({kind}) is not supported; supported: ReLU and quantisers")
@@ -240,6 +242,7 @@ def _quantise(walk: Walk, node: Any, grid: ActivationGrid) -> None:
             raise DesignError(f"layer '{node.name}': the input is quantised twice, to {walk.format} and {grid.format}")
         walk.format = grid.format
     elif stage.grid is None:
+        _alone(walk, node)
         stage.grid = grid
     elif stage.grid != grid:
         raise DesignError(
@@ -255,6 +258,7 @@ def _pooling(walk: Walk, node: Any) -> None:
             f"layer '{node.name}' ({label(node)}) follows no convolution; accepted: max-pooling after Conv"
         )
     _require_map(walk, node)
+    _alone(walk, node)
     stage.pool *= size
     walk.shape = stage.output()
     walk.order = _canonical(walk.shape).transpose(1, 2, 0)
@@ -285,6 +289,7 @@ def _scale(walk: Walk, node: Any) -> None:
             f"layer '{node.name}' ({label(node)}) scales or shifts activations; "
             "accepted: a bias right after Conv or MatMul"
         )
+    _alone(walk, node)
     bias = np.asarray(node.weights["bias"].data, np.float64).reshape(-1)
     if bias.size not in (1, stage.filters):
         raise DesignError(f"layer '{node.name}': {bias.size} biases; accepted: one for each of {stage.filters} filters")
@@ -313,6 +318,80 @@ def _dense(walk: Walk, node: Any) -> None:
     _push(walk, node, number, ordered.T.reshape(-1, shape.channels, shape.height, shape.width), convolution=False)
 
 
+def _alone(walk: Walk, node: Any) -> None:
+    """`node` becomes a part of the stage before it, so nothing else may read what is between them."""
+    if walk.shared:
+        before = walk.stage.name if walk.stage is not None else "the input"
+        raise DesignError(
+            f"layer '{node.name}' ({label(node)}) changes what '{before}' leaves, which other layers read as it is; "
+            "accepted: branches behind the quantiser, and behind pooling"
+        )
+
+
+def _sum(walk: Walk, other: Walk, node: Any) -> None:
+    """The sum of two tensors: one is the residual of the stage whose accumulators the other is, or of a new stage."""
+    for one in (walk, other):
+        _require_map(one, node)
+    if walk.shape != other.shape:
+        raise DesignError(f"layer '{node.name}' adds {walk.shape} and {other.shape}; accepted: maps of the same shape")
+    open_, closed = (walk, other) if _open(walk) else (other, walk)
+    if _open(closed):
+        raise DesignError(
+            f"layer '{node.name}' adds two maps that are not quantised, of {_described(walk)} and {_described(other)}; "
+            "accepted: at most one of them as its layer's accumulators, the other one behind a quantiser"
+        )
+    if not _open(open_):  # both are quantised: read the one of finer scale, or the later one
+        places = {id(stage): place for place, stage in enumerate(walk.stages)}
+        open_, closed = sorted((walk, other), key=lambda one: (_feed(one).exponent, -places[id(one.stage)]))
+        open_ = replace(open_)
+        _identity(open_, node.name, None)
+    stage = open_.stage
+    assert stage is not None
+    if stage.relu or stage.residual is not None or stage.pool != 1:
+        found = "ReLU" if stage.relu else "pooling" if stage.pool != 1 else "sum"
+        raise DesignError(
+            f"layer '{node.name}' adds to what '{stage.name}' leaves behind its {found} and before a quantiser; "
+            "accepted: its plain accumulators, or a quantiser before the sum"
+        )
+    _alone(open_, node)
+    _feed(closed)
+    stage.residual = closed.stage
+    walk.stage, walk.shape, walk.order, walk.format = stage, open_.shape, open_.order, open_.format
+    merged = node.get_attr("quantizer")
+    walk.shared = False
+    if merged is not None:
+        _quantise(walk, node, _grid(node, merged))
+
+
+def _open(walk: Walk) -> bool:
+    """Whether the tensor is accumulators that no quantiser has followed yet."""
+    return walk.stage is not None and walk.stage.grid is None
+
+
+def _described(walk: Walk) -> str:
+    return f"'{walk.stage.name}'" if walk.stage is not None else "the input"
+
+
+def _identity(walk: Walk, name: str, target: IntFormat | None) -> None:
+    """Open a stage that leaves what it reads: a convolution with a diagonal of ones, quantised to `target`."""
+    channels = walk.shape.channels
+    stage = Stage(
+        name=name,
+        options=LayerOptions(),
+        input=walk.shape,
+        input_format=_feed(walk),
+        weights=np.eye(channels, dtype=np.int64)[:, :, None, None],
+        weight_bits=2,
+        exponents=np.zeros(channels, np.int64),
+        bias=np.zeros(channels),
+        convolution=True,
+        source=walk.stage,
+        grid=None if target is None else ActivationGrid(target, narrow=False),
+    )
+    walk.stages.append(stage)
+    walk.stage, walk.shared = stage, False
+
+
 def _push(
     walk: Walk,
     node: Any,
@@ -339,10 +418,12 @@ def _push(
         exponents=exponents,
         bias=np.asarray(node.weights["bias"].data, np.float64).reshape(-1),
         convolution=convolution,
+        source=walk.stage,
         stride=stride,
         padding=padding,
     )
     walk.stages.append(stage)
+    walk.stage, walk.shared = stage, False
     walk.shape = stage.output()
     walk.order = _canonical(walk.shape)
     walk.order = walk.order.transpose(1, 2, 0) if convolution else walk.order.reshape(-1)
@@ -363,7 +444,12 @@ def _feed(walk: Walk) -> IntFormat:
 def _finish(walk: Walk) -> None:
     """The last layer's accumulators leave as they are."""
     stage = walk.stages[-1]
+    if walk.stage is not stage:
+        raise DesignError(
+            f"layer '{stage.name}' comes after the network's output; accepted: one output, of the last layer"
+        )
     for found, what in (
+        (stage.residual, "a sum"),
         (stage.grid, "a quantiser"),
         (stage.relu or None, "a ReLU"),
         (stage.pool if stage.pool > 1 else None, "pooling"),
@@ -425,20 +511,47 @@ def _integers(what: str, real: FloatArray, exponents: IntArray) -> IntArray:
 # -- from stages to layers --------------------------------------------------------------------------------------------
 
 
+def _ordered(stages: list[Stage]) -> list[Stage]:
+    """Stages in the order in which they run: what is only added comes right behind what it reads.
+
+    So other layers of a block follow one another, and each may be lazy.
+    """
+    read = {id(stage.source) for stage in stages}
+    ordered: list[Stage] = []
+    for stage in stages:
+        place = len(ordered)
+        if stage.residual is None and id(stage) not in read and stage is not stages[-1]:
+            place = next((i + 1 for i, before in enumerate(ordered) if before is stage.source), 0)
+        ordered.insert(place, stage)
+    return ordered
+
+
 def _place(stages: list[Stage]) -> list[Layer]:
     """Decide where every stage runs, and build the layers."""
     layers: list[Layer] = []
     engine: str | None = None  # the first layer on the engine
-    for stage in stages:
+    branches = _branches(stages)
+    for stage, before in zip(stages, [None, *stages], strict=False):
         last = stage is stages[-1]
-        place = _decide(stage, engine, last=last)
+        place = _decide(stage, engine, last=last, branches=id(stage) in branches)
         if place is Place.ENGINE and engine is None:
             engine = stage.name
-        layers.append(_layer(stage, place, last=last))
+        layers.append(_layer(stage, place, before, last=last))
     return layers
 
 
-def _decide(stage: Stage, engine: str | None, *, last: bool) -> Place:
+def _branches(stages: list[Stage]) -> set[int]:
+    """The `id` of stages at which branches begin or end."""
+    found: set[int] = set()
+    for stage, before in zip(stages, [None, *stages], strict=False):
+        if stage.source is not before:
+            found |= {id(stage), id(stage.source)}
+        if stage.residual is not None:
+            found |= {id(stage), id(stage.residual)}
+    return found
+
+
+def _decide(stage: Stage, engine: str | None, *, last: bool, branches: bool) -> Place:
     """Where a stage runs, by its options and the rule in `hw.options`."""
     given = stage.options
     wants_engine = given.place is Place.ENGINE or given.weights in (Source.LAZY, Source.DENSE)
@@ -455,6 +568,8 @@ def _decide(stage: Stage, engine: str | None, *, last: bool) -> Place:
         obstacle = f"'{engine}' before it is on the engine"
     elif not stage.convolution:
         obstacle = "it is no convolution"
+    elif branches:
+        obstacle = "a branch begins or ends at it"
     if wants_head and obstacle is not None:
         raise DesignError(f"layer '{stage.name}': it cannot be a head stage, {obstacle}; accepted: Place 'engine'")
     small = stage.weights.size < HEAD_WEIGHT_BYTES and given.predictor is None and given.keep is None
@@ -463,7 +578,8 @@ def _decide(stage: Stage, engine: str | None, *, last: bool) -> Place:
     return Place.ENGINE
 
 
-def _layer(stage: Stage, place: Place, *, last: bool) -> Layer:
+def _layer(stage: Stage, place: Place, before: Stage | None, *, last: bool) -> Layer:
+    """The layer of `stage`, where `before` is the one that runs before it."""
     given = stage.options
     exponents = stage.input_format.exponent + stage.exponents
     bias = _integers(f"layer '{stage.name}': bias", stage.bias, exponents)
@@ -481,7 +597,7 @@ def _layer(stage: Stage, place: Place, *, last: bool) -> Layer:
     if place is Place.ENGINE:
         lazy = given.weights is Source.LAZY or (given.weights is None and given.predictor is not None)
         source = Source.LAZY if lazy else Source.DENSE
-    predictor = _predictor(stage, source)
+    predictor, residual = _predictor(stage, source), stage.residual
     common = {
         "name": stage.name,
         "input": stage.input,
@@ -500,6 +616,8 @@ def _layer(stage: Stage, place: Place, *, last: bool) -> Layer:
         "threshold": given.threshold or 0,
         "lanes": _lanes(stage, place),
         "pinned": given.pinned or (),
+        "reads": None if stage.source is before or stage.source is None else stage.source.name,
+        "residual": None if residual is None else Residual(residual.name, residual.output_format()),
     }
     layer: Layer
     if stage.convolution:

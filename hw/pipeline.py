@@ -11,7 +11,7 @@ BACKEND_NAME = "Penstock"
 # Before hls4ml touches the graph, while layers still carry the names of the ONNX nodes.
 CHECK_PASSES = (
     "penstock:check_options",  # options are meant for layers that exist
-    "penstock:check_layers",  # one chain of layers that can be lowered
+    "penstock:check_layers",  # layers that can be lowered
     "penstock:read_quantisers",  # every quantiser is exact; its parameters are attributes
     "penstock:fold_constants",  # weights and biases lie on their integer grids
 )

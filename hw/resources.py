@@ -128,7 +128,12 @@ def _engine(program: Program) -> list[Memory]:
         *_map_ram("u_in.u_map", pixels, 2 * in_words),
         Memory("u_in.u_strengths", program.strength_bits, 2 << in_channels, ram),
         Memory("u_in.u_strength.u_sums", program.strength_bits, steps[0].input.channels, lut_ram),
-        *_map_ram("u_maps", pixels, 2 * program.region_words),
+        *_map_ram("u_maps", pixels, program.map_words),
+        Memory("gen_store.u_store", program.strength_bits, _store_words(program), ram),
+        *(
+            Memory(f"gen_tape.u_tape.gen_lane[{lane}].u_ram", 8 * pixels, program.maps.tape_entries, ram)
+            for lane in range(lanes)
+        ),
         Memory("u_strength.u_sums", program.strength_bits, lanes, lut_ram),
         Memory("u_events", program.index_bits + program.strength_bits, 2 * lanes + 3, lut_ram),
         Memory("u_present.u_list", entry_bits, 2 << channels, ram),
@@ -143,6 +148,11 @@ def _engine(program: Program) -> list[Memory]:
         *_datapath(lanes, pixels, pixels, 1, program.pixel_bits, program.max_taps, _widest(program)),
     ]
     return [Memory(f"u_engine.{m.name}", m.width, m.depth, m.kind) for m in found if m.depth > 0]
+
+
+def _store_words(program: Program) -> int:
+    """Strengths that are kept of the map memory's regions."""
+    return program.maps.regions << index_bits(max(program.filter_sizes)) if program.maps.replays else 0
 
 
 def _widest(program: Program) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from brevitas.export import export_qonnx
+from brevitas.nn import QuantReLU
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
@@ -25,9 +26,9 @@ def export(network: QuantNetwork, shape: tuple[int, int, int], path: Path) -> No
     """Write `network`, for frames of `shape` (c, h, w), as QONNX: channels last, one frame per batch.
 
     Nodes bear the layers' names: `conv1` (Conv), `relu1` (Relu), `pool1` (MaxPool), `dense` (MatMul) and `dense_bias`
-    (Add), with `<layer>_quant`, `<layer>_weight_quant` and `<layer>_bias_quant` for the Quant nodes. A dense layer
-    after a flattened map takes its inputs in (h, w, c) order, as channels-last asks. The same network gives the same
-    bytes, and no reader sees half a file.
+    (Add; `conv2_sum` where `conv2` adds another branch), with `<layer>_quant`, `<layer>_weight_quant` and
+    `<layer>_bias_quant` for the Quant nodes. A dense layer after a flattened map takes its inputs in (h, w, c) order,
+    as channels-last asks. The same network gives the same bytes, and no reader sees half a file.
     """
     write_atomically(path, to_qonnx(network, shape).model.SerializeToString(deterministic=True))
 
@@ -49,18 +50,17 @@ _OPERATORS: tuple[tuple[str, type[nn.Module] | tuple[type[nn.Module], ...]], ...
     ("Conv", nn.Conv2d),
     ("MatMul", nn.Linear),
     ("MaxPool", nn.MaxPool2d),
+    ("Relu", QuantReLU),
     ("Flatten", nn.Flatten),
 )
 
 
 def _name_nodes(model: ModelWrapper, network: QuantNetwork) -> None:
-    """Give nodes the names of the layers they came from; layers form a chain, so their order tells which."""
-    activations = [name for name in network.formats if name not in network.weighted and name != INPUT]
+    """Give nodes the names of the layers they came from; their order tells which."""
     names = {
         operator: [n for n, layer in network.named_children() if isinstance(layer, kind)]
         for operator, kind in _OPERATORS
     }
-    names["Relu"] = activations
     for operator, layers in names.items():
         nodes = model.get_nodes_by_op_type(operator)
         if len(nodes) != len(layers):
@@ -69,7 +69,9 @@ def _name_nodes(model: ModelWrapper, network: QuantNetwork) -> None:
             node.name = name
     for node in model.graph.node:
         if node.op_type == "Add":
-            node.name = f"{model.find_producer(node.input[0]).name}_bias"
+            operands = [model.find_producer(name) for name in node.input]
+            weighted = next(x.name for x in operands if x is not None and x.op_type in ("Conv", "MatMul"))
+            node.name = f"{weighted}_{'sum' if weighted in network.adds else 'bias'}"
     for node in model.get_nodes_by_op_type("Quant"):
         node.name = _quantiser_name(model, node)
 

@@ -1,4 +1,4 @@
-"""A chain of layers, quantised with Brevitas: integers of 2 to 8 bits, every scale a constant power of two.
+"""A network of layers in order, quantised with Brevitas: integers of 2 to 8 bits, every scale a constant power of two.
 
 There is one quantiser for weights, one for activations and one for biases. Scales are constants that calibration
 chooses (`quant.train.calibrate`) and that never move again: what is trained, exported and executed shares them.
@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, log2
+from typing import Any
 
 import brevitas.nn as qnn
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sw.gate import trained_predictor
+from sw.models import Branched, branches
 from sw.predictors import LinearPredictor, rounded
 from sw.train import batches
 
@@ -101,19 +103,30 @@ class PowerOfTwoSigned(_ConstantScale, Int8ActPerTensorFixedPoint):
 AccumulatorBias = Int24Bias
 BIAS_BITS = 24
 
-ACCEPTED = "Conv2d (zero padding as numbers, no groups, no dilation), ReLU, MaxPool2d, Flatten, Linear"
+ACCEPTED = "Conv2d (zero padding as numbers, no groups, no dilation), ReLU, Identity, MaxPool2d, Flatten, Linear"
 
 
-class QuantNetwork(nn.Sequential):
-    """The quantised twin of an `nn.Sequential`, as `quantised` builds it.
+class QuantNetwork(Branched):
+    """The quantised twin of an `nn.Sequential`, as `quantised` builds it, with its branches.
 
-    Its layers keep their names; a first one, `input`, quantises the frames. `formats` gives the format of `input`'s
-    and every ReLU's output, and of every layer's weights, by layer name. The last layer leaves exact accumulators.
+    Its layers keep their names; a first one, `input`, quantises the frames. `formats` gives the format of `input`'s,
+    every ReLU's and every Identity's output, and of every layer's weights, by layer name. The last layer leaves exact
+    accumulators.
     """
 
-    def __init__(self, layers: OrderedDict[str, nn.Module], formats: Mapping[str, Format]) -> None:
-        super().__init__(layers)
+    def __init__(
+        self,
+        layers: OrderedDict[str, nn.Module],
+        formats: Mapping[str, Format],
+        reads: Mapping[str, str],
+        adds: Mapping[str, str],
+    ) -> None:
+        super().__init__(layers, reads, adds)
         self.formats = dict(formats)
+
+    def join(self, values: Any, added: Any) -> Any:
+        """The sum of accumulators and of quantised values; exact, and at no common scale."""
+        return values + added.value
 
     @property
     def weighted(self) -> tuple[str, ...]:
@@ -151,12 +164,14 @@ class QuantNetwork(nn.Sequential):
     def _accumulator_exponents(self) -> dict[str, int]:
         """Per layer with weights, the exponent of its input's scale plus that of its weights'."""
         exponents: dict[str, int] = {}
-        source = self.formats[INPUT].exponent
+        source, given = self.formats[INPUT].exponent, dict[str, int]()
         for name, layer in self.named_children():
+            source = given[self.reads[name]] if name in self.reads else source
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 exponents[name] = source + self.formats[name].exponent
             elif name in self.formats:
                 source = self.formats[name].exponent
+            given[name] = source
         return exponents
 
     def integer_logits(self, frames: Tensor) -> Tensor:
@@ -186,22 +201,45 @@ def to_integers(values: Tensor, exponent: int, name: str) -> Tensor:
 def folded(model: nn.Sequential) -> nn.Sequential:
     """`model`, as it is in evaluation, without batch normalisation: folded into the convolution before it.
 
-    A model without any is returned as it is. QuantError names a normalisation that follows something else.
+    An average, over the whole map, becomes a part of the dense layer behind it, whose weights are repeated for each
+    pixel. A model without either is returned as it is. QuantError names a layer that follows, or precedes, another one.
     """
-    if not any(isinstance(layer, nn.BatchNorm2d) for layer in model):
+    if not any(isinstance(layer, nn.BatchNorm2d | nn.AvgPool2d) for layer in model):
         return model
-    layers = OrderedDict[str, nn.Module]()
-    last = ""
+    layers, name_of = OrderedDict[str, nn.Module](), dict[str, str]()
+    last, average = "", ""
     for name, layer in model.named_children():
         if isinstance(layer, nn.BatchNorm2d):
             before = layers.get(last)
             if not isinstance(before, nn.Conv2d):
                 raise QuantError(f"layer '{name}' normalises what is no convolution's; accepted: after a Conv2d")
             layers[last] = fuse_conv_bn_eval(copy.deepcopy(before).eval(), copy.deepcopy(layer).eval())
+        elif isinstance(layer, nn.AvgPool2d):
+            average = name
         else:
+            if average and not isinstance(layer, nn.Flatten):
+                if not isinstance(layer, nn.Linear) or not isinstance(layers[last], nn.Flatten):
+                    raise QuantError(f"layer '{average}' averages; accepted: the whole map, before Flatten and Linear")
+                pool = model.get_submodule(average)
+                assert isinstance(pool, nn.AvgPool2d)
+                layer, average = _averaging(layer, pool), ""
             layers[name] = layer
             last = name
-    return nn.Sequential(layers)
+        name_of[name] = last
+    reads, adds = ({name_of[a]: name_of[b] for a, b in pairs.items()} for pairs in branches(model))
+    return Branched(layers, reads, adds) if reads or adds else nn.Sequential(layers)
+
+
+def _averaging(layer: nn.Linear, pool: nn.AvgPool2d) -> nn.Linear:
+    """`layer` for every pixel of the maps that `pool` would have averaged for it."""
+    size = pool.kernel_size
+    area = size * size if isinstance(size, int) else size[0] * size[1]
+    wide = nn.Linear(layer.in_features * area, layer.out_features, bias=layer.bias is not None)
+    with torch.no_grad():
+        wide.weight.copy_(layer.weight.repeat_interleave(area, dim=1) / area)
+        if layer.bias is not None:
+            wide.bias.copy_(layer.bias)
+    return wide
 
 
 def quantised(model: nn.Sequential, formats: Mapping[str, Format]) -> QuantNetwork:
@@ -228,6 +266,8 @@ def quantised(model: nn.Sequential, formats: Mapping[str, Format]) -> QuantNetwo
                 if isinstance(previous, nn.Conv2d):
                     raise QuantError(f"layer '{name}' pools accumulators; accepted: max-pooling after the ReLU")
                 layers[name] = nn.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)
+            case nn.Identity():
+                layers[name] = _activation(qnn.QuantIdentity, _format(formats, name))
             case nn.Flatten():
                 layers[name] = nn.Flatten()
             case _:
@@ -235,7 +275,7 @@ def quantised(model: nn.Sequential, formats: Mapping[str, Format]) -> QuantNetwo
         previous = layer
     if not isinstance(previous, nn.Conv2d | nn.Linear):
         raise QuantError(f"the last layer is a {type(previous).__name__}; accepted: Conv2d or Linear")
-    return QuantNetwork(layers, formats)
+    return QuantNetwork(layers, formats, *branches(model))
 
 
 def _format(formats: Mapping[str, Format], name: str) -> Format:

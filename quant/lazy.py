@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,11 +91,15 @@ def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLay
     records = []
     values: Tensor | IntQuantTensor = frames
     feature_map = values  # what the next layer with weights reads, still with its channels apart
+    kept: dict[str, Any] = {}
     for name, layer in network.named_children():
+        if name in network.reads:
+            values = feature_map = kept[network.reads[name]]
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             values = layer(values)
             if not isinstance(layer, nn.Flatten):
                 feature_map = values
+            kept[name] = values
             continue
         assert isinstance(feature_map, IntQuantTensor)  # the first layer quantises
         strengths = feature_map.int(float_datatype=True).to(torch.int64).abs().flatten(2).sum(dim=2)
@@ -103,7 +108,9 @@ def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLay
             scores, chosen = _choose(name, strengths, len(layer.weight), lazy[name])
         values = layer(values)
         values = values * chosen.reshape(*chosen.shape, *[1] * (values.ndim - 2))  # not computed: zero
-        feature_map = values
+        if name in network.adds:
+            values = network.join(values, kept[network.adds[name]])
+        kept[name] = feature_map = values
         records.append(LayerRecord(name, strengths.numpy(), None if scores is None else scores.numpy(), chosen.numpy()))
     logits = to_integers(values, network.accumulator_exponent, network.weighted[-1])
     return LazyRun(logits.numpy(), tuple(records))

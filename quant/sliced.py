@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from quant.layers import INPUT, QuantNetwork
 from quant.lazy import LazyLayer
+from sw.models import require_chain
 from sw.predictors import LinearPredictor
 
 EXACT = 1 << 24  # every integer up to this is a float32
@@ -51,6 +52,7 @@ class SlicedNetwork:
     """
 
     def __init__(self, network: QuantNetwork, lazy: Mapping[str, LazyLayer]) -> None:
+        require_chain(network, "slicing")
         self.network, self.input = network, network.formats[INPUT]
         names = [name for name, _ in network.named_children()]
         self.weights: dict[str, _Weights] = {}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from quant.layers import INPUT, Format, QuantNetwork, folded, quantised
 from sw.data import Dataset, FloatArray
 from sw.gate import PREDICTOR, Gate, TrainedPredictor
+from sw.models import walk
 from sw.pruning.masks import held
 from sw.train import TrainSettings, fit, load_state, save_state
 
@@ -30,6 +31,7 @@ class Bits:
 def calibrate(model: nn.Sequential, frames: FloatArray, bits: Bits = Bits()) -> dict[str, Format]:
     """The finest power-of-two formats that hold `model`'s weights, `frames` (n, c, h, w) and what ReLUs make of them.
 
+    Identities have signed formats: of convolutions that nothing else follows before their sum with another branch.
     Frames without a negative value get an unsigned format.
     """
     formats: dict[str, Format] = {}
@@ -37,10 +39,11 @@ def calibrate(model: nn.Sequential, frames: FloatArray, bits: Bits = Bits()) -> 
         values = torch.tensor(frames)
         signed = bool((values < 0).any())
         formats[INPUT] = Format.holding(float(values.abs().max()), bits.activations, signed)
-        for name, layer in model.named_children():
-            values = layer(values)
+        for name, layer, given in walk(model, values):
             if isinstance(layer, nn.ReLU):
-                formats[name] = Format.holding(float(values.max()), bits.activations, signed=False)
+                formats[name] = Format.holding(float(given.max()), bits.activations, signed=False)
+            elif isinstance(layer, nn.Identity):
+                formats[name] = Format.holding(float(given.abs().max()), bits.activations, signed=True)
             elif isinstance(layer, nn.Conv2d | nn.Linear):
                 formats[name] = Format.holding(float(layer.weight.abs().max()), bits.weights, signed=True)
     return formats

@@ -85,8 +85,9 @@ class Masks:
         control = Control.of(design, keep)
         there: list[BoolArray] = []
         chosen: list[BoolArray] = []
-        computed = np.ones((frames, design.tail[0].input.channels), np.bool_)
-        for layer in design.tail:
+        given = np.ones((frames, design.tail[0].input.channels), np.bool_)
+        for layer, source in zip(design.tail, design.tail_sources, strict=True):
+            computed = given if source < 0 else chosen[source]
             there.append(computed & (rng.random(computed.shape) < present))
             selection = control.selections.get(layer.name, layer.selection)
             count = layer.filters if selection.mode is Mode.ALL else max(selection.keep, len(layer.pinned))
@@ -123,8 +124,10 @@ class Masks:
             )
         if len(self.classes) != design.classes:
             raise ValueError(f"{len(self.classes)} classes; '{design.name}' has {design.classes}")
-        before: BoolArray | None = None
-        for layer, present, told, chosen in zip(design.tail, self.present, self.told, self.chosen, strict=True):
+        sources = design.tail_sources
+        for layer, source, present, told, chosen in zip(
+            design.tail, sources, self.present, self.told, self.chosen, strict=True
+        ):
             for what, mask, width in (
                 ("present", present, layer.input.channels),
                 ("told", told, layer.input.channels),
@@ -139,9 +142,8 @@ class Masks:
                 raise ValueError(
                     f"layer '{layer.name}': a filter is not chosen that is pinned, or of a layer that is not lazy"
                 )
-            if before is not None and (present & ~before).any():
+            if source >= 0 and (present & ~self.chosen[source]).any():
                 raise ValueError(f"layer '{layer.name}': a channel is present whose filter was not chosen before")
-            before = chosen
 
 
 def _told(layer: Layer, strengths: IntArray) -> BoolArray:
@@ -299,7 +301,7 @@ class _Layer(ctypes.Structure):
         *_integers("channels", "filters", "pinned", "score_words", "offset", "stride"),
         ("walk", _Walk),
         *_pointers("order", "place_channel", "place_first", "place_end", "class_steps"),
-        *_integers("above", "rank", "hidden_words", "by_class"),
+        *_integers("above", "rank", "hidden_words", "by_class", "replayed"),
     )
 
 
@@ -473,6 +475,7 @@ class CycleModel:
             rank=tables.rank if tables else 0,
             hidden_words=-(-tables.rank // program.predict_lanes) if tables else 0,
             by_class=tables.by_class if tables else False,
+            replayed=not self.design.chained[program.steps.index(layer)],
         )
 
     def _stage(self, stage: Stage) -> _Stage:

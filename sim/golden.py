@@ -6,6 +6,7 @@ by ``==``. It is vectorised over frames; `stream` takes them in chunks, so that 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -256,8 +257,9 @@ def step(
     selection: Selection | None = None,
     record: RecordLayout | None = None,
     classes: Sequence[bool] | None = None,
+    residual: IntArray | None = None,
 ) -> LayerTrace:
-    """One layer on `maps` (n, c, h, w). `record` says what a fetch costs.
+    """One layer on `maps` (n, c, h, w). `record` says what a fetch costs, `residual` (n, filters, h, w) what is added.
 
     Without `selection` and wanted `classes`, a lazy layer computes what it does after reset.
     """
@@ -273,16 +275,25 @@ def step(
     if record is not None:
         fetched = (chosen.sum(axis=1) - len(layer.pinned)) * record.words(strengths > 0) * record.bus_bytes
     output = accumulate(layer, maps)
+    if layer.residual is not None:
+        assert residual is not None, f"layer '{layer.name}' is given no residual"
+        output = output + (residual << layer.residual_shift[:, None, None])
     if layer.shift is not None:
         output = requantise(output, layer.shift, layer.output_format)
     output = np.where(chosen[:, :, None, None], max_pool(output, layer.pool_size), 0)
     return LayerTrace(layer.name, strengths, ranking, chosen, fetched, output)
 
 
-def layer(layer: Layer, maps: IntArray, selection: Selection | None = None) -> LayerTrace:
+def layer(
+    layer: Layer, maps: IntArray, selection: Selection | None = None, residual: IntArray | None = None
+) -> LayerTrace:
     """`step` on any number of frames, a chunk at a time."""
     size = max(1, CHUNK_VALUES // (layer.weights[0].size * _positions(layer)))
-    return _join(tuple(step(layer, maps[i : i + size], selection) for i in range(0, max(1, len(maps)), size)))
+    starts = range(0, max(1, len(maps)), size)
+    chunks = (None if residual is None else residual[i : i + size] for i in starts)
+    return _join(
+        tuple(step(layer, maps[i : i + size], selection, residual=x) for i, x in zip(starts, chunks, strict=True))
+    )
 
 
 def run(design: Design, frames: NDArray[np.integer], keep: Changes = None, maps: bool = True) -> GoldenRun:
@@ -320,15 +331,45 @@ def stream(
     return (_forward(design, checked[i : i + chunk], control) for i in range(0, max(1, len(checked)), chunk))
 
 
+class Maps:
+    """What the layers of `design` are given, for integer `frames` (n, c, h, w): the outputs of those that have run."""
+
+    def __init__(self, design: Design, frames: IntArray) -> None:
+        self._frames = frames
+        self._sources = dict(zip((layer.name for layer in design.layers), design.sources, strict=True))
+        self._names = [layer.name for layer in design.layers]
+        self._outputs: dict[str, IntArray] = {}
+
+    def read(self, layer: Layer) -> IntArray:
+        """The maps (n, c, h, w) that `layer` reads."""
+        source = self._sources[layer.name]
+        return self._frames if source < 0 else self._outputs[self._names[source]]
+
+    def added(self, layer: Layer) -> IntArray | None:
+        """The maps (n, filters, h, w) that `layer` adds to its sums, if it does."""
+        return None if layer.residual is None else self._outputs[layer.residual.layer]
+
+    def put(self, layer: Layer, output: IntArray) -> None:
+        """`layer` has left `output`."""
+        self._outputs[layer.name] = output
+
+    def copy(self) -> Maps:
+        """The same, to go on from twice; arrays are shared."""
+        other = copy.copy(self)
+        other._outputs = dict(self._outputs)
+        return other
+
+
 def _forward(design: Design, frames: NDArray[np.integer], control: Control) -> GoldenRun:
     """All layers on one chunk of checked frames."""
     records: tuple[RecordLayout | None, ...] = (None,) * len(design.head) + layout(design)
-    maps = frames.astype(np.int64)
+    maps = Maps(design, frames.astype(np.int64))
     traces: list[LayerTrace] = []
     for layer, record in zip(design.layers, records, strict=True):
-        traces.append(step(layer, maps, control.selections.get(layer.name), record, control.classes))
-        maps = traces[-1].output
-    return GoldenRun(maps.reshape(len(maps), design.outputs), tuple(traces))
+        selection = control.selections.get(layer.name)
+        traces.append(step(layer, maps.read(layer), selection, record, control.classes, maps.added(layer)))
+        maps.put(layer, traces[-1].output)
+    return GoldenRun(traces[-1].output.reshape(len(frames), design.outputs), tuple(traces))
 
 
 def chunk_frames(design: Design) -> int:

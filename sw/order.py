@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sw.gate import trained_predictor
+from sw.models import require_chain
 
 Network = TypeVar("Network", bound=nn.Sequential)
 
@@ -27,6 +28,7 @@ def reordered(model: Network, orders: Mapping[str, NDArray[np.int64]]) -> Networ
     unchanged, and so is the answer, but for the order in which sums are rounded. ValueError names a layer whose order
     is no permutation of its filters, or that is not there.
     """
+    require_chain(model, "reordering")
     result = copy.deepcopy(model)
     layers = dict(result.named_children())
     weighted = [name for name, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]

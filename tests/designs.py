@@ -32,6 +32,7 @@ from hw.design import (
     Mode,
     PathPredictor,
     Place,
+    Residual,
     Source,
 )
 from sim import golden
@@ -204,6 +205,160 @@ def _try_random_design(rng: np.random.Generator, name: str) -> Design:
     head = sum(place is Place.HEAD for place in places)
     layers[head:] = [_maybe_pinned(transport, layer, layer is layers[-1]) for layer in layers[head:]]
     return Design(name, shape, number, tuple(layers[:head]), tuple(layers[head:]), engine)
+
+
+def random_residual_design(seed: int) -> Design:
+    """A random design with residual blocks on the engine, behind up to two head stages; see `_try_residual_design`."""
+    rng = np.random.default_rng([seed, 1])
+    while True:
+        try:
+            design = _try_residual_design(rng, f"residual_{seed}")
+        except DesignError:
+            continue
+        if _cycles(design) <= MAX_CYCLES and _lively(design, random_frames(design, CALIBRATION_FRAMES, seed)):
+            return design
+
+
+def _try_residual_design(rng: np.random.Generator, name: str) -> Design:
+    """Blocks of two layers and a sum: of what the block reads, or of a layer on the way around it, stride and all.
+
+    What a block reads is an engine layer's output, or, with a layer on the way around, the tail's input. The layer
+    inside may be lazy, the sum may be pooled, and what was read or added may be so once more behind it.
+    """
+    plain = _try_random_design(rng, name)
+    shape, number = plain.input, plain.input_format
+    layers: list[Layer] = []
+    outputs: dict[str, IntArray] = {}
+    maps = _frames(shape, number, CALIBRATION_FRAMES, rng)
+
+    def push(layer: Layer, given: IntArray) -> Layer:
+        layer = calibrated(layer, given, rng)
+        residual = None
+        if layer.residual is not None:
+            residual = outputs[layer.residual.layer]
+            layer = _with_residual_scale(rng, layer)
+        layers.append(layer)
+        outputs[layer.name] = golden.step(layer, given, residual=residual).output
+        return layer
+
+    for index in range(int(rng.integers(0, 3))):
+        head = push(_random_layer(rng, f"stage{index}", shape, number, Place.HEAD), maps)
+        shape, number, maps = head.output, head.output_format, outputs[head.name]
+    for block in range(int(rng.integers(1, 4))):
+        around = bool(layers) and bool(rng.random() < 0.5)
+        if not around:  # the block reads and adds the same map
+            base = _whole(_random_layer(rng, f"block{block}_in", shape, number, Place.ENGINE))
+            base = push(base, maps)
+            shape, number, maps = base.output, base.output_format, outputs[base.name]
+        start, start_shape, start_number, start_maps = layers[-1].name, shape, number, maps
+        stride = 2 if around and rng.random() < 0.5 else 1
+        added = layers[-1]
+        if around:
+            taps = np.ones((shape.channels, 1, 1), np.bool_)
+            filters = int(rng.integers(1, 15))
+            added = push(_conv(rng, f"block{block}_around", shape, number, taps, filters, strides=stride), maps)
+        inside = _conv(
+            *(rng, f"block{block}_inside", start_shape, start_number),
+            *(random_taps(rng, (start_shape.channels, 3, 3)), int(rng.integers(1, 15))),
+            strides=stride,
+            reads=start if around else None,
+        )
+        inside = push(_maybe_lazy(rng, inside, 0.6), start_maps)
+        shape, number, maps = inside.output, inside.output_format, outputs[inside.name]
+        even = shape.height % 2 == 0 and shape.width % 2 == 0
+        last = _conv(
+            *(rng, f"block{block}_sum", shape, number),
+            *(random_taps(rng, (shape.channels, 3, 3)), added.filters),
+            residual=Residual(added.name, added.output_format),
+            pool=2 if even and rng.random() < 0.3 else 1,
+        )
+        last = push(last, maps)
+        shape, number, maps = last.output, last.output_format, outputs[last.name]
+        if rng.random() < 0.5:  # a second layer on the way around: of the block, or of its sum only
+            far = (start_shape.height, start_shape.width) == (shape.height, shape.width)
+            read, left_shape = (start, start_shape) if far else (last.name, shape)
+            left_format, left_maps = (start_number, start_maps) if far else (number, maps)
+            left = _conv(
+                *(rng, f"block{block}_left", left_shape, left_format, _centre(left_shape), shape.channels), reads=read
+            )
+            left = push(left, left_maps)
+            right = _conv(
+                *(rng, f"block{block}_right", shape, number, _centre(shape), shape.channels),
+                reads=last.name,
+                residual=Residual(left.name, left.output_format),
+            )
+            last = push(right, maps)
+            number, maps = last.output_format, outputs[last.name]
+        if added.output == shape and rng.random() < 0.5:  # what the block has added, once more
+            again = _conv(
+                *(rng, f"block{block}_again", shape, number, _centre(shape), shape.channels),
+                residual=Residual(added.name, added.output_format),
+            )
+            last = push(again, maps)
+            number, maps = last.output_format, outputs[last.name]
+    layers.append(_random_last(rng, shape, number))
+    head_count = sum(layer.place is Place.HEAD for layer in layers)
+    return Design(
+        name, plain.input, plain.input_format, tuple(layers[:head_count]), tuple(layers[head_count:]), plain.engine
+    )
+
+
+def _conv(
+    rng: np.random.Generator,
+    name: str,
+    shape: MapShape,
+    number: IntFormat,
+    taps: BoolArray,
+    filters: int,
+    *,
+    strides: int = 1,
+    pool: int = 1,
+    reads: str | None = None,
+    residual: Residual | None = None,
+) -> Conv:
+    """A dense convolution on the engine with 'same' padding, and room for what it adds."""
+    bits = 8 if rng.random() < 0.5 else int(rng.integers(2, 9))
+    kernel = (taps.shape[1], taps.shape[2])
+    output = random_format(rng)
+    if residual is not None:  # until the shifts are known, any scale that can be built
+        output = replace(output, exponent=residual.format.exponent)
+    return Conv(
+        name=name,
+        input=shape,
+        input_format=number,
+        weights=_random_weights(rng, bits, taps, filters),
+        weight_bits=bits,
+        bias=np.zeros(filters, np.int64),
+        output_format=output,
+        shift=np.zeros(filters, np.int64),
+        place=Place.ENGINE,
+        source=Source.DENSE,
+        taps=taps,
+        strides=strides,
+        padding=same_padding((shape.height, shape.width), kernel, strides),
+        pool=pool,
+        reads=reads,
+        residual=residual,
+    )
+
+
+def _centre(shape: MapShape) -> BoolArray:
+    return np.ones((shape.channels, 1, 1), np.bool_)
+
+
+def _whole(layer: Layer) -> Layer:
+    """`layer` as one that computes all filters."""
+    return replace(layer, source=Source.DENSE, predictor=None, keep=None)
+
+
+def _with_residual_scale(rng: np.random.Generator, layer: Layer) -> Layer:
+    """`layer` with an output scale for which its residual is about as large as its sums."""
+    assert layer.residual is not None
+    assert layer.shift is not None
+    least, number = int(layer.shift.min()), layer.residual.format
+    ratio = max(1, layer.output_format.high).bit_length() - max(1, number.high).bit_length()
+    up = max(0, least + ratio + int(rng.integers(-2, 2)))
+    return replace(layer, output_format=replace(layer.output_format, exponent=number.exponent + least - up))
 
 
 def _random_lanes(rng: np.random.Generator) -> Lanes:

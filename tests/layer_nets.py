@@ -129,6 +129,70 @@ def _grouped(groups: int) -> Net:
     )
 
 
+class ResidualBlock(nn.Module):
+    """Two convolutions and a sum of their accumulators and what comes around them.
+
+    `around`: a 1 x 1 convolution is on that way. `quantised`: the sum is of two quantised maps.
+    """
+
+    def __init__(
+        self, channels: int, filters: int, *, stride: int = 1, around: bool = False, quantised: bool = False
+    ) -> None:
+        super().__init__()
+        self.first, self.relu = conv(channels, filters, stride=stride, padding=1), relu()
+        self.second = conv(filters, filters, padding=1, return_quant_tensor=False)
+        self.quant = identity() if quantised else None
+        self.around = conv(channels, filters, 1, stride=stride, return_quant_tensor=False) if around else None
+        self.around_quant = identity()
+
+    def forward(self, x: Any) -> Any:
+        """What no quantiser has followed is a plain tensor: quantised ones can only be summed at equal scales."""
+        y = self.second(self.relu(self.first(x)))
+        if self.quant is not None:
+            y = self.quant(y).value
+        return y + (x if self.around is None else self.around_quant(self.around(x))).value
+
+
+def residual(**options: Any) -> Net:
+    """One residual block between two other layers."""
+    size = 8 // options.get("stride", 1)
+    return Net(
+        *(identity(), conv(2, 4, padding=1), relu()),
+        *(ResidualBlock(4, 4, **options), relu(), nn.Flatten(), linear(4 * size * size, 3)),
+        shape=(2, 8, 8),
+    )
+
+
+def input_around() -> Net:
+    """A block that adds the network's input, then pooling."""
+    layers = (ResidualBlock(2, 2), relu(), nn.MaxPool2d(2), nn.Flatten(), linear(8, 3))
+    return Net(identity(), *layers, shape=(2, 4, 4))
+
+
+class TwoOpen(nn.Module):
+    """A sum of the accumulators of two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = (conv(1, 2, return_quant_tensor=False) for _ in range(2))
+
+    def forward(self, x: Any) -> Any:
+        return self.left(x) + self.right(x)
+
+
+class Early(nn.Module):
+    """A branch that begins between a convolution and its quantiser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = conv(1, 2, return_quant_tensor=False)
+        self.left, self.right = relu(), identity()
+
+    def forward(self, x: Any) -> Any:
+        y = self.conv(x)
+        return self.left(y).value + self.right(y).value
+
+
 def jet_tagging(bits: int = 6) -> Net:
     """16-64-32-32-5, as hls4ml's jet tagging examples."""
     return Net(
@@ -169,6 +233,10 @@ ACCEPTED: tuple[Case, ...] = (
         tags=("rtl",),
     ),
     Case("GlobalAveragePool", {"as": "ReduceMean"}, lambda: _global(Mean()), ("ReduceMean",)),
+    Case("Add", {"around": "nothing"}, residual, ("Add",), tags=("rtl",)),
+    Case("Add", {"around": "Conv", "stride": 2}, lambda: residual(around=True, stride=2), ("Add",)),
+    Case("Add", {"of": "two quantised maps"}, lambda: residual(quantised=True), ("Add",)),
+    Case("Add", {"around": "nothing", "of": "the input"}, input_around, ("Add",)),
     *(
         Case("Conv2D", {"groups": g}, lambda g=g: _grouped(g), ("Conv",), tags=("rtl",) if g == 4 else ())  # type: ignore[misc]
         for g in (2, 4)
@@ -255,6 +323,14 @@ REFUSED: dict[str, tuple[Callable[[], Net], str]] = {
     "Softmax": (
         lambda: Net(identity(), linear(4, 4), nn.Softmax(dim=1), identity(), linear(4, 2), shape=(4,)),
         "layer 'Softmax_0' (Softmax) is not the last layer",
+    ),
+    "Add": (
+        lambda: Net(identity(), TwoOpen(), relu(), nn.Flatten(), linear(8, 2), shape=(1, 4, 4)),
+        "layer 'Add_0' adds two maps that are not quantised, of 'Conv_0' and 'Conv_1'",
+    ),
+    "Add of what is not quantised": (
+        lambda: Net(identity(), Early(), relu(), nn.Flatten(), linear(8, 2), shape=(1, 4, 4)),
+        "changes what 'Conv_0' leaves, which other layers read as it is; accepted: branches behind the quantiser",
     ),
     "MaxPool": (
         lambda: Net(identity(), conv1d(1, 2, 3), relu(), nn.MaxPool1d(2), nn.Flatten(), linear(4, 2), shape=(1, 6)),

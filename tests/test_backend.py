@@ -602,9 +602,9 @@ class Residual(nn.Module):
         return self.quant(self.conv(x)) + x
 
 
-def test_branches_are_refused() -> None:
+def test_sums_that_no_quantiser_follows_are_refused() -> None:
     message = refusal(Net(Residual(), nn.Flatten(), linear(32, 2, bias_quant=None), shape=(2, 4, 4)).qonnx())
-    assert "accepted: a chain of layers without branches" in message
+    assert "layer 'Add_0': its output is not quantised; accepted: a quantiser after every layer but the last" in message
 
 
 def test_batch_norm_is_refused_with_advice() -> None:

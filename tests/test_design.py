@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
@@ -21,11 +22,13 @@ from hw.design import (
     LinearPredictor,
     MapShape,
     Place,
+    Residual,
     Source,
     signed_bits,
 )
+from hw.emit.maps import Maps
 from sim import golden
-from tests.designs import digits_like, random_design, random_frames, same_padding
+from tests.designs import digits_like, random_design, random_frames, random_residual_design, same_padding
 
 UINT8 = IntFormat(8, False, -4)
 
@@ -318,3 +321,94 @@ def test_fingerprint_does_not_depend_on_how_arrays_were_given() -> None:
     layer = design.tail[0]
     fortran = np.asfortranarray(layer.weights.astype(np.int8))
     assert _swap(design, 0, weights=fortran, taps=None).fingerprint == design.fingerprint
+
+
+# -- branches ---------------------------------------------------------------------------------------------------------
+def _branch(first: dict[str, object], inside: dict[str, object], last: dict[str, object]) -> Design:
+    """Three convolutions, the last of which adds what the first leaves, and a dense layer."""
+    same: dict[str, object] = {"padding": (1, 1, 1, 1)}
+    four: dict[str, object] = {"input": MapShape(4, 6, 5), "weights": np.ones((4, 4, 3, 3), np.int64)}
+    convolutions = (
+        _conv(**(same | {"name": "first"} | first)),
+        _conv(**(same | four | {"name": "inside"} | inside)),
+        _conv(**(same | four | {"name": "last", "residual": Residual("first", UINT8)} | last)),
+    )
+    dense = Dense(
+        name="dense",
+        input=MapShape(4, 6, 5),
+        input_format=convolutions[-1].output_format,
+        weights=np.ones((3, 4, 6, 5), np.int64),
+        weight_bits=8,
+        bias=np.zeros(3, np.int64),
+        output_format=IntFormat(40, True, 0),
+        shift=None,
+        place=Place.ENGINE,
+        source=Source.DENSE,
+    )
+    return Design("branch", convolutions[0].input, UINT8, (), (*convolutions, dense), Engine(Lanes(2, 4)))
+
+
+def test_a_residual_is_added_before_the_rounding() -> None:
+    design = _branch({}, {}, {"output_format": replace(UINT8, exponent=-3)})
+    last = design.layers[2]
+    assert last.residual_shift.tolist() == [4] * 4  # 5 down for a scale of -3, so the accumulators' is -8
+    frames = random_frames(design, 3, 1)
+    run = golden.run(design, frames)
+    sums = golden.accumulate(last, run.layer("inside").output) + (run.layer("first").output << 4)
+    assert np.array_equal(run.layer("last").output, golden.requantise(sums, np.full(4, 5), last.output_format))
+    assert design.chained == (False, True, True, True)
+
+
+LAZY: dict[str, object] = {
+    "source": Source.LAZY,
+    "keep": 2,
+    "predictor": LinearPredictor(np.ones((4, 4), np.int64), np.zeros(4, np.int64)),
+}
+WIDE = np.ones((5, 2, 3, 3), np.int64), np.zeros(5, np.int64), np.full(5, 5)
+FIVE = dict(zip(("weights", "bias", "shift"), WIDE, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("first", "inside", "last", "message"),
+    [
+        ({}, {}, LAZY, "layer 'last': a residual is added in a lazy layer; accepted: a dense one"),
+        ({}, {}, {"strides": 2}, "layer 'last': a residual is added to a grid of"),
+        ({}, {}, {"shift": np.full(4, 0), "output_format": replace(UINT8, exponent=0)}, "is shifted by -4 to -4 bits"),
+        ({}, {}, {"residual": Residual("nobody", UINT8)}, "layer 'last' reads or adds 'nobody'; accepted: an earlier"),
+        ({}, {}, {"residual": Residual("first", IntFormat(7, False, -4))}, "layer 'last' adds 'first', a dense layer"),
+        ({"pinned": (1,)}, {}, {}, "with pinned filters (1,); accepted: a dense layer that leaves"),
+        ({}, {}, {"residual": None, "reads": "first"}, "no layer reads or adds what 'inside' leaves"),
+        ({}, LAZY, {"reads": "first"}, "no layer reads or adds what 'inside' leaves"),
+        (FIVE, {"reads": "later"}, {}, "layer 'inside' reads or adds 'later'"),
+    ],
+)
+def test_branches_that_cannot_be_built_are_refused(
+    first: dict[str, object], inside: dict[str, object], last: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DesignError, match=re.escape(message)):
+        _branch(first, inside, last)
+
+
+def test_a_branch_begins_at_a_dense_layer() -> None:
+    lazy = LAZY | {"predictor": LinearPredictor(np.ones((2, 4), np.int64), np.zeros(4, np.int64))}
+    with pytest.raises(DesignError, match="layer 'first' is lazy and 'last', which is not the layer behind it, reads"):
+        _branch(lazy, {}, {"residual": Residual("inside", UINT8), "reads": "first"})
+
+
+def test_maps_share_no_memory_while_they_are_needed() -> None:
+    for seed in range(1, 26):
+        design = random_residual_design(seed)
+        maps = Maps(design, design.engine.lanes.pixels)
+        places = {layer.name: step for step, layer in enumerate(design.tail)}
+        regions: dict[int, int] = {}  # by region, the step whose output is there
+        tape: dict[int, int] = {}
+        for step, (layer, source) in enumerate(zip(design.tail, design.tail_sources, strict=True)):
+            if source >= 0:
+                assert regions[maps.read(step) or 0] == source
+            if layer.residual is not None:
+                assert tape[maps.played(step) or 0] == places[layer.residual.layer]
+            if (region := maps.stored(step)) is not None:
+                assert region != maps.read(step)
+                regions[region] = step
+            if (entry := maps.recorded(step)) is not None:
+                tape[entry] = step

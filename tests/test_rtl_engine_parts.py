@@ -29,6 +29,12 @@ def test_tail_in(channels: int, words: int, pixels: int, signed: int) -> None:
     run("pen_tail_in", f"{channels}x{words}x{pixels}", {**sizes, "StrengthBits": 14, "InSigned": signed})
 
 
+@pytest.mark.parametrize(("filters", "pixels", "entries"), [(1, 1, 8), (3, 4, 13)])
+def test_tape(filters: int, pixels: int, entries: int) -> None:
+    parameters = {"Filters": filters, "Pixels": pixels, "Entries": entries}
+    run("pen_tape", f"{filters}x{pixels}x{entries}", parameters)
+
+
 @pytest.mark.parametrize(("filters", "bus_bytes", "words"), [(1, 4, 1), (3, 8, 4)])
 def test_bank(filters: int, bus_bytes: int, words: int) -> None:
     parameters = {"Filters": filters, "BusBytes": bus_bytes, "RecordWords": words, "PinnedRows": 5 * filters}
@@ -91,6 +97,7 @@ def test_header(bus_bytes: int) -> None:
         ("pen_strength", {"Depth": 0}, "Depth, ChannelBits and StrengthBits must be at least 1"),
         ("pen_tail_in", {"Channels": 0}, "Channels, Words and StrengthBits must be at least 1"),
         ("pen_tail_in", {"Pixels": 3}, "Pixels must be a power of two"),
+        ("pen_tape", {"Entries": 0}, "Filters, Pixels and Entries must be at least 1"),
         ("pen_present", {"IndexBits": 4, "MaxChannels": 16}, "IndexBits does not hold the number of channels"),
         ("pen_present", {"MaxTaps": 0}, "MaxTaps, MaxChannels and TableDepth must be at least 1"),
         ("pen_predict", {"MaxWords": 0}, "Lanes, MaxWords, OperandBits and ScoreBits must be at least 1"),

@@ -23,6 +23,7 @@ def test_drain(case: str) -> None:
         "CoordBits": drained.maps.coord_bits,
         "PixelBits": drained.maps.pixel_bits,
         "PoolWidth": max(layer.output.width for layer in drained.maps.layers),
+        "Residual": int(drained.residual),
     }
     simulate(
         *("pen_drain", [RTL / "pen_drain.sv"], "sim.cocotb.pen_drain", case, parameters),

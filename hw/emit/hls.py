@@ -23,6 +23,7 @@ from hw import image
 from hw.design import (
     ClassPredictor,
     Design,
+    DesignError,
     IntArray,
     IntFormat,
     Layer,
@@ -54,7 +55,13 @@ def emit_hls(design: Design, folder: Path, vectors: Vectors | None = None) -> No
 
     The folder holds then ``firmware/`` (the sources, with hls4ml's templates and ap_types beside them), ``weights.bin``
     and ``manifest.json`` (those of the RTL), a test bench with `vectors`, a bridge for ctypes, and ``build_prj.tcl``.
+    Raises `DesignError` for a design with branches.
     """
+    for layer in design.layers:
+        if layer.residual is not None or layer.reads is not None:
+            raise DesignError(
+                f"layer '{layer.name}' ends a branch, which the HLS C++ does not know; accepted there: chains of layers"
+            )
     texts = sources(design)
     weights = image.build(design)
     folder.parent.mkdir(parents=True, exist_ok=True)

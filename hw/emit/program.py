@@ -11,6 +11,7 @@ from hw.crc import POLYNOMIALS
 from hw.design import Design, Layer, LowRankPredictor, PathPredictor
 from hw.emit.bits import Table, array, clog2, field, index_bits, pack, power_of_two, table
 from hw.emit.geometry import Geometry
+from hw.emit.maps import Maps
 from hw.emit.predictor import PredictorTables, in_lanes, predictor_tables
 from hw.emit.stage import MIN_ACC_BITS, head_stages
 from hw.image import IDENTITY_BYTES, RecordLayout, identity, layout, weights_in_place
@@ -83,15 +84,30 @@ class Program:
         return max(max(layer.input.channels, layer.filters) for layer in self.steps).bit_length()
 
     @cached_property
-    def region_words(self) -> int:
-        """Words of one region of the map memory: the largest map that one step leaves for the next."""
-        return max([1, *(g.words * g.layer.input.channels for g in self.geometries[1:])])
+    def maps(self) -> Maps:
+        """Where maps are kept between steps."""
+        return Maps(self.design, self.pixels)
+
+    @property
+    def map_words(self) -> int:
+        """Words of the map memory, all regions."""
+        return self.maps.regions * self.maps.region_words
 
     @cached_property
     def word_bits(self) -> int:
         """Width of a word address in either map memory."""
         inputs = self.geometries[0].words * self.steps[0].input.channels
-        return max(2, clog2(inputs) + 1, clog2(self.region_words) + 1)
+        return max(2, clog2(inputs) + 1, clog2(-(-self.map_words // 2)) + 1)
+
+    @property
+    def region_bits(self) -> int:
+        """Width of a region's number."""
+        return index_bits(self.maps.regions)
+
+    @property
+    def tape_bits(self) -> int:
+        """Width of an entry's number on the tape."""
+        return index_bits(self.maps.tape_entries)
 
     @property
     def predict_lanes(self) -> int:
@@ -220,7 +236,10 @@ class Program:
             "InChannels": first.input.channels,
             "InWords": self.geometries[0].words,
             "InSigned": int(first.input_format.signed),
-            "RegionWords": self.region_words,
+            "Regions": self.maps.regions,
+            "RegionWords": self.maps.region_words,
+            "Replays": int(self.maps.replays),
+            "TapeEntries": self.maps.tape_entries,
             "MaxChannels": max(self.channel_sizes),
             "MaxFilters": max(self.filter_sizes),
             "MaxTaps": self.max_taps,
@@ -293,7 +312,7 @@ class Program:
                 field(g.windows, pixel),
                 field(len(g.taps) - 1, index_bits(self.max_taps)),
                 field(self.bases(self.tap_sizes)[i], index_bits(sum(self.tap_sizes))),
-                field(int(i == 0), 1),
+                field(int(self.maps.read(i) is None), 1),
                 field(int(layer.input_format.signed), 1),
                 field(limit_y, coord),
                 field(limit_x, coord),
@@ -303,6 +322,7 @@ class Program:
                 field(0 if raw else out.low, 9),
                 field(0 if raw else out.high, 9),
                 field(int(raw), 1),
+                *self._branches(i),
                 field(layer.filters, self.index_bits),
                 field(self.bases(self.filter_sizes)[i], index_bits(sum(self.filter_sizes))),
                 field(record.offset, 32),
@@ -323,6 +343,25 @@ class Program:
             )
         )
 
+    def _branches(self, i: int) -> tuple[tuple[int, int], ...]:
+        """The fields of step `i` that tell which maps it keeps, reads and adds; most of them matter with branches."""
+        maps, layer = self.maps, self.steps[i]
+        played, recorded, replayed = maps.played(i), maps.recorded(i), maps.replayed(i)
+        residual = layer.residual
+        less = 0 if residual is None else layer.output_format.exponent - residual.format.exponent
+        return (
+            field(int(replayed), 1),
+            field((maps.read(i) or 0) if replayed else 0, self.region_bits),
+            field((maps.stored(i) or 0) if maps.replays else 0, self.region_bits),
+            field(int(maps.stored(i) is not None or layer.shift is None), 1),
+            field(int(recorded is not None), 1),
+            field(recorded or 0, self.tape_bits),
+            field(int(played is not None), 1),
+            field(played or 0, self.tape_bits),
+            field(int(residual is not None and residual.format.signed), 1),
+            field(less % (1 << SHIFT_BITS), SHIFT_BITS),
+        )
+
     def _second_row(self, i: int) -> int:
         """First word of the rows of step i's classes or hidden values in the table of predictor weights."""
         predictor = self.predictors[i]
@@ -333,9 +372,9 @@ class Program:
         more = len(self.steps[i].pinned) > self.design.engine.lanes.filters
         return int(self.records[i].channel_offset[-1]) if more else 0
 
-    def _map_base(self, i: int) -> int:
-        """First word of step i's input map, of the tail's input buffer or of one of the two regions."""
-        return 0 if i == 0 else (i - 1) % 2 * self.region_words
+    def _region_base(self, region: int | None) -> int:
+        """First word of a region; 0 where there is none."""
+        return (region or 0) * self.maps.region_words
 
     def _channels(self, i: int) -> list[tuple[int, int]]:
         """Step i's rows of the channel table (channel_t of pen_present)."""
@@ -354,7 +393,7 @@ class Program:
             words.append(
                 pack(
                     (
-                        field(self._map_base(i) + channel * g.words, self.word_bits),
+                        field(self._region_base(self.maps.read(i)) + channel * g.words, self.word_bits),
                         field(start, self.byte_bits),
                         field(mask, self.max_taps),
                         field(int(firsts[place]), run_bits),
@@ -369,9 +408,9 @@ class Program:
     def _filters(self, i: int) -> list[tuple[int, int]]:
         """Step i's rows of the filter table (filter_t of pen_fetch)."""
         layer = self.steps[i]
-        last = i == len(self.steps) - 1
-        out_words = 0 if last else self.geometries[i + 1].words
-        base = 0 if last else self._map_base(i + 1)
+        stored = self.maps.stored(i)
+        out_words = 0 if stored is None else self.maps.words(layer)
+        base = self._region_base(stored)
         shift = [0] * layer.filters if layer.shift is None else layer.shift.tolist()
         return [
             pack(

@@ -13,7 +13,7 @@ from hw.support import REASONS, SUPPORTED
 
 
 class CheckLayers(ModelOptimizerPass):
-    """Afterwards: the graph is one chain from one input to one output, of layer classes that `hw.lower` knows."""
+    """Afterwards: the graph goes from one input to one output, and has layers of classes that `hw.lower` knows."""
 
     def __init__(self) -> None:
         super().__init__("check_layers", check)
@@ -30,13 +30,6 @@ def check(model: Any) -> bool:
         reason = "is not supported" if rule is None else rule(node)
         if reason is not None:
             raise DesignError(f"layer '{node.name}' ({label(node)}) {reason}; supported: {SUPPORTED}")
-        if not constant(node):
-            users = [user.name for name in node.outputs for user in node.get_output_nodes(name)]
-            if len(users) > 1:
-                raise DesignError(
-                    f"layer '{node.name}' ({label(node)}) feeds {', '.join(map(repr, users))}; "
-                    "accepted: a chain of layers without branches"
-                )
     return False
 
 
@@ -70,9 +63,6 @@ def _constant_operands(node: Any, what: str) -> str | None:
 def _merge(node: Any) -> str | None:
     if str(node.get_attr("op")).lower() != "add":
         return f"with operation '{node.get_attr('op')}' is not supported"
-    sources = [node.get_input_node(name) for name in node.inputs]
-    if not any(source is not None and constant(source) for source in sources):
-        return "adds two branches"
     return None
 
 

@@ -271,7 +271,7 @@ module pen_conv_stage #(
   logic [LaneBits-1:0]  beat_lane;
   logic [PixelBits-1:0] beat_out_word;
   logic [DataBits-1:0]  beat_data;
-  logic                 unused_last_lane, unused_last_word, unused_bits;
+  logic                 unused_loaded, unused_last_lane, unused_last_word, unused_bits;
 
   pen_datapath #(
     .Filters(LaneFilters),
@@ -312,6 +312,9 @@ module pen_conv_stage #(
     .low_i(9'(Low)),
     .high_i(9'(High)),
     .raw_i(1'b0),
+    .add_i(1'b0),
+    .add_signed_i(1'b0),
+    .add_less_i('0),
     .entries_i(IndexBits'(Channels)),
     .entry_read_o(entry_read),
     .entry_addr_o(entry_addr),
@@ -340,6 +343,8 @@ module pen_conv_stage #(
     .drain_tag_o(drain_group),
     .bias_i(bias),
     .shift_i(shift),
+    .addends_i('0),
+    .loaded_o(unused_loaded),
     .beat_valid_o(row_valid_o),
     .beat_ready_i(row_ready_i),
     .beat_group_o(beat_group),

@@ -4,7 +4,8 @@
 // address), the order of passes, and a place for the beats. A pass computes one group of filters in the window that
 // `window_*` offers; `pass_last_use_i` says that the next pass wants the next window. `pass_tag_i` comes back as
 // `drain_tag_o` and selects bias and shift outside: it is stable while they are needed. Beats come in order of passes; the
-// beat that is last lane and last word ends a map of a group.
+// beat that is last lane and last word ends a map of a group. With `Residual` and `add_i` each pass adds the pixels
+// `addends_i`, which `loaded_o` takes (pen_drain).
 // A pass takes one cycle per channel and tap that reaches the map (a channel without one takes a cycle too); passes follow
 // without a gap. Two limits may lie above that: the drain takes a pass every Pixels + 10 cycles, and a window is prepared
 // in a cycle per tap and three more, while the one before it is used.
@@ -25,6 +26,7 @@ module pen_datapath #(
   parameter string       TapFile    = "",
   parameter int unsigned RingWords  = 0,
   parameter int unsigned TagBits    = 1,
+  parameter bit          Residual   = 1'b0,
   localparam int unsigned TapBits     = (MaxTaps > 1) ? $clog2(MaxTaps) : 1,
   localparam int unsigned TapAddrBits = (TapDepth > 1) ? $clog2(TapDepth) : 1,
   localparam int unsigned OffsetBits  = (Pixels > 1) ? $clog2(Pixels) : 1,
@@ -54,6 +56,9 @@ module pen_datapath #(
   input  logic signed [8:0]                low_i,
   input  logic signed [8:0]                high_i,
   input  logic                             raw_i,
+  input  logic                             add_i,
+  input  logic                             add_signed_i,
+  input  logic [4:0]                       add_less_i,
   // Channel list
   input  logic [IndexBits-1:0]             entries_i,
   output logic                             entry_read_o,
@@ -86,6 +91,8 @@ module pen_datapath #(
   output logic [TagBits-1:0]               drain_tag_o,      // from 5 cycles before the sums are loaded
   input  logic [Filters-1:0][AccBits-1:0]  bias_i,
   input  logic [Filters-1:0][4:0]          shift_i,
+  input  logic [Filters-1:0][Pixels-1:0][7:0] addends_i,     // of the pass that is loaded next
+  output logic                             loaded_o,         // a pass takes them
   output logic                             beat_valid_o,
   input  logic                             beat_ready_i,
   output logic [GroupBits-1:0]             beat_group_o,
@@ -248,6 +255,7 @@ module pen_datapath #(
   end
 
   assign drain_tag_o = ending_q.tag;
+  assign loaded_o = load;
 
   pen_drain #(
     .Filters(Filters),
@@ -257,7 +265,8 @@ module pen_datapath #(
     .AccBits(AccBits),
     .CoordBits(CoordBits),
     .PixelBits(PixelBits),
-    .PoolWidth(PoolWidth)
+    .PoolWidth(PoolWidth),
+    .Residual(Residual)
   ) u_drain (
     .clk_i,
     .rst_ni,
@@ -270,9 +279,13 @@ module pen_datapath #(
     .low_i,
     .high_i,
     .raw_i,
+    .add_i,
+    .add_signed_i,
+    .add_less_i,
     .room_o(drain_room),
     .load_i(load),
     .sums_i(sums),
+    .addends_i,
     .load_group_i(ending_q.group),
     .load_last_lane_i(ending_q.last_lane),
     .load_y_i(ending_q.y),

@@ -8,7 +8,9 @@
 //
 // `load_i` only while `room_o`; pixel (load_y_i, load_x_i) is lane 0 and (0, 0) starts a map. `bias_i` and `shift_i` must be
 // stable from the cycle after `load_i` until `room_o`. With `raw_i` (maps of one pixel) the sum plus bias leaves instead,
-// exact, in the low bits of the beat. The beat that is last lane and last word is a group's last of a map.
+// exact, in the low bits of the beat. With `add_i` (`Residual` only) the pixels `addends_i`, unsigned or `add_signed_i`, are
+// added before the requantisation, each shifted up by `shift_i` - `add_less_i` (modulo 32) bits; then `shift_i` must be
+// stable from the load on. The beat that is last lane and last word is a group's last of a map.
 // Latency: 5 cycles from load to the first beat of a pass that completes a word with its first pixel, one more for each
 // pixel before that. `room_o` is back Pixels + 4 cycles after the load, so passes may be loaded at that pace.
 // A busy output stalls the lanes, and through `room_o` the array: a completed word waits until the last beat of the one
@@ -22,6 +24,7 @@ module pen_drain #(
   parameter int unsigned CoordBits = 6,
   parameter int unsigned PixelBits = 10,
   parameter int unsigned PoolWidth = 8,   // widest pooled row
+  parameter bit          Residual  = 1'b0,
   localparam int unsigned LaneBits  = (Filters > 1) ? $clog2(Filters) : 1,
   localparam int unsigned GroupBits = (Groups > 1) ? $clog2(Groups) : 1,
   localparam int unsigned DataBits  = (8 * OutPixels > AccBits) ? 8 * OutPixels : AccBits
@@ -38,10 +41,14 @@ module pen_drain #(
   input  logic signed [8:0]                           low_i,
   input  logic signed [8:0]                           high_i,
   input  logic                                        raw_i,
+  input  logic                                        add_i,
+  input  logic                                        add_signed_i,
+  input  logic [4:0]                                  add_less_i,
   // Pass
   output logic                                        room_o,
   input  logic                                        load_i,
   input  logic [Filters-1:0][Pixels-1:0][AccBits-1:0] sums_i,
+  input  logic [Filters-1:0][Pixels-1:0][7:0]         addends_i,
   input  logic [GroupBits-1:0]                        load_group_i,
   input  logic [LaneBits-1:0]                         load_last_lane_i,
   input  logic [CoordBits-1:0]                        load_y_i,
@@ -125,6 +132,34 @@ module pen_drain #(
     if (!rst_ni) a_valid_q <= 1'b0;
   end
 
+  // What is added to the pixel in step A, at the scale of its sums: shifted up a cycle before.
+  logic [Filters-1:0][AccBits-1:0] addend;
+
+  if (Residual) begin : gen_residual
+    logic [Filters-1:0][Pixels-1:0][7:0] words_q;  // the pixels behind that in step A
+    logic [Filters-1:0][AccBits-1:0]     addend_q;
+
+    for (genvar f = 0; f < Filters; f++) begin : gen_lane
+      logic [7:0] pixel;
+      logic [4:0] up;
+      assign pixel = load_i ? addends_i[f][0] : words_q[f][0];
+      assign up = shift_i[f] - add_less_i;
+
+      always_ff @(posedge clk_i) begin
+        if (load_i || (enable && a_valid_q)) begin
+          words_q[f] <= (load_i ? addends_i[f] : words_q[f]) >> 8;
+          addend_q[f] <= add_i ? AccBits'(signed'({add_signed_i && pixel[7], pixel})) << up : '0;
+        end
+      end
+    end
+
+    assign addend = addend_q;
+  end else begin : gen_no_residual
+    logic unused_residual;
+    assign unused_residual = ^{add_i, add_signed_i, add_less_i, addends_i};
+    assign addend = '0;
+  end
+
   // ---- Steps B to D: bias, scale, round -----------------------------------------------------------------------------------------
   logic  b_valid_q, c_valid_q, d_valid_q;
   meta_t b_meta_q, c_meta_q;
@@ -143,7 +178,7 @@ module pen_drain #(
       d_kept_q <= c_meta_q.kept;
       d_pool_first_q <= c_meta_q.pool_first;
       d_column_q <= c_meta_q.column;
-      for (int unsigned f = 0; f < Filters; f++) b_sum_q[f] <= sums_q[f][0] + bias_i[f];
+      for (int unsigned f = 0; f < Filters; f++) b_sum_q[f] <= sums_q[f][0] + bias_i[f] + addend[f];
       c_sum_q <= b_sum_q;
       d_sum_q <= c_sum_q;
     end

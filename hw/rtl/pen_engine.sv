@@ -3,7 +3,13 @@
 // Per frame, for every step (layer) of the program: the filters to compute are chosen (lazy: by `mode_i` all, the `keep_i`
 // best of the predicted scores, or those above `threshold_i`; dense: all), fetched in groups of `Filters` lanes through the read port, and computed while the next
 // group is fetched. As a group's channels finish, their strengths go into the next layer's scores and list of present
-// channels. Layer outputs go to one of two regions of the map memory in turn; the last layer's sums leave as logits.
+// channels. Layer outputs go to regions of the map memory, in a chain of layers to one of two in turn; the last layer's
+// sums leave as logits.
+//
+// A layer may read a map that was there before the layer before it: then its list and scores are made of strengths kept
+// from that map, before it starts, as those of the first layer are. A layer may record its outputs (pen_tape), and a
+// later one with as many filters and pixels add them, as its sums drain. Such maps belong to layers that compute all
+// filters: of others the memories hold what earlier frames left.
 //
 // The image must be this engine's own: its header is read and compared with `Header` when the engine is enabled, before
 // the first frame after `image_base_i` has changed, and before every frame as long as it was not found right. A frame
@@ -47,7 +53,10 @@ module pen_engine #(
   parameter int unsigned InChannels  = 16,
   parameter int unsigned InWords     = 4,   // of one channel's map
   parameter bit          InSigned    = 1'b0,
-  parameter int unsigned RegionWords = 128, // of one of the two regions of layer outputs
+  parameter int unsigned Regions     = 2,   // of layer outputs
+  parameter int unsigned RegionWords = 128, // of one of them
+  parameter bit          Replays     = 1'b0, // a layer reads a region that the layer before it has not written
+  parameter int unsigned TapeEntries = 0,   // for what is added; 0: nothing is
   parameter int unsigned MaxChannels = 64,
   parameter int unsigned MaxFilters  = 64,
   parameter int unsigned MaxTaps     = 9,
@@ -177,7 +186,10 @@ module pen_engine #(
   localparam int unsigned RowBits     = (PinnedRows > 1) ? $clog2(PinnedRows) : 1;
   localparam int unsigned WeightBits  = ((ByteBits > RowBits) ? ByteBits : RowBits) + 1;
   localparam int unsigned InRamBits   = (InChannels * InWords > 1) ? $clog2(InChannels * InWords) + 1 : 2;
-  localparam int unsigned OutRamBits  = (RegionWords > 1) ? $clog2(RegionWords) + 1 : 2;
+  localparam int unsigned MapWords    = Regions * RegionWords;
+  localparam int unsigned OutRamBits  = (MapWords > 2) ? $clog2((MapWords + 1) / 2) + 1 : 2;
+  localparam int unsigned RegionBits  = (Regions > 1) ? $clog2(Regions) : 1;
+  localparam int unsigned EntryBits   = (TapeEntries > 1) ? $clog2(TapeEntries) : 1;
 
   if (WordBits < InRamBits || WordBits < OutRamBits) begin : gen_bad_word_bits
     $fatal(1, "pen_engine %m: WordBits does not reach all words of the map memories");
@@ -211,6 +223,17 @@ module pen_engine #(
     logic [8:0]                       low;
     logic [8:0]                       high;
     logic                             raw;          // logits leave; the last step
+    // Branches
+    logic                             replayed;     // the list is not that of the step before's outputs
+    logic [RegionBits-1:0]            in_region;    // whose strengths are replayed
+    logic [RegionBits-1:0]            out_region;
+    logic                             stores;       // a later step reads the outputs
+    logic                             records;      // a later step adds the outputs
+    logic [EntryBits-1:0]             record_base;
+    logic                             adds;
+    logic [EntryBits-1:0]             add_base;
+    logic                             add_signed;
+    logic [4:0]                       add_less;     // shifted up by less than the sums are shifted down
     // Filters
     logic [IndexBits-1:0]             filters;
     logic [FilterAddrBits-1:0]        filter_base;
@@ -332,13 +355,13 @@ module pen_engine #(
   logic [WordBits-1:0]    beat_map, map_word;
   logic                   beat_half_q, group_done;
 
-  assign map_write = beat_valid && beat_ready && !step_q.raw;
+  assign map_write = beat_valid && beat_ready && !step_q.raw && step_q.stores;
   assign map_word = beat_map + WordBits'(beat_word);
   assign group_done = beat_valid && beat_ready && beat_last_lane && beat_last_word;
 
   pen_map_ram #(
     .Pixels(Pixels),
-    .Words(2 * RegionWords)
+    .Words(MapWords)
   ) u_maps (
     .clk_i,
     .write_i(map_write),
@@ -378,7 +401,59 @@ module pen_engine #(
     .strength_o(finished_strength)
   );
 
-  // ---- Finished channels: replayed ones of the input, or the engine's own; a queue as long as two groups -------------------------
+  // Strengths of the regions' channels, for layers that do not follow the one that wrote them.
+  logic [StrengthBits-1:0] kept_strength, replay_strength;
+
+  if (Replays) begin : gen_store
+    localparam int unsigned FilterBits = (MaxFilters > 1) ? $clog2(MaxFilters) : 1;
+
+    pen_ram #(
+      .Width(StrengthBits),
+      .Depth(Regions << FilterBits)
+    ) u_store (
+      .clk_i,
+      .write_i(finished_valid),
+      .waddr_i({step_q.out_region, FilterBits'(finished_channel)}),
+      .wdata_i(finished_strength),
+      .read_i(state_q == Replay),
+      .raddr_i({built.in_region, FilterBits'(replay_q)}),
+      .rdata_o(kept_strength)
+    );
+  end else begin : gen_no_store
+    assign kept_strength = '0;
+  end
+
+  assign replay_strength = built.from_input ? in_strength : kept_strength;
+
+  // What a later layer adds.
+  logic [Filters-1:0][Pixels-1:0][7:0] addends;
+  logic                                pass_loaded;
+
+  if (TapeEntries > 0) begin : gen_tape
+    pen_tape #(
+      .Filters(Filters),
+      .Pixels(Pixels),
+      .Entries(TapeEntries)
+    ) u_tape (
+      .clk_i,
+      .rst_ni,
+      .start_i(start),
+      .write_base_i(step_q.record_base),
+      .read_base_i(step_q.add_base),
+      .record_i(beat_valid && beat_ready && step_q.records),
+      .record_lane_i(beat_lane),
+      .record_last_i(beat_last_lane),
+      .record_word_i(beat_data[8*Pixels-1:0]),
+      .take_i(pass_loaded),
+      .words_o(addends)
+    );
+  end else begin : gen_no_tape
+    logic unused_loaded;
+    assign unused_loaded = pass_loaded;
+    assign addends = '0;
+  end
+
+  // ---- Finished channels: replayed ones of a map that is there, or the engine's own; a queue as long as two groups -------------------------
   localparam int unsigned EventDepth = 2 * Filters + 4;
   localparam int unsigned EventLevelBits = $clog2(EventDepth + 1);
   logic                      queue_ready, queue_valid, queue_room_q;
@@ -392,9 +467,9 @@ module pen_engine #(
   ) u_events (
     .clk_i,
     .rst_ni,
-    .valid_i(finished_valid || replay_valid_q),
+    .valid_i((finished_valid && !built.replayed) || replay_valid_q),
     .ready_o(queue_ready),
-    .data_i(replay_valid_q ? {replay_q - 1'b1, in_strength} : {finished_channel, finished_strength}),
+    .data_i(replay_valid_q ? {replay_q - 1'b1, replay_strength} : {finished_channel, finished_strength}),
     .valid_o(queue_valid),
     .ready_i(event_ready && building_q),
     .data_o({event_channel, event_strength}),
@@ -942,7 +1017,8 @@ module pen_engine #(
     .TapDepth(TapDepth),
     .TapFile(TapFile),
     .RingWords(0),
-    .TagBits(1)
+    .TagBits(1),
+    .Residual(TapeEntries > 0)
   ) u_datapath (
     .clk_i,
     .rst_ni,
@@ -965,6 +1041,9 @@ module pen_engine #(
     .low_i(step_q.low),
     .high_i(step_q.high),
     .raw_i(step_q.raw),
+    .add_i(step_q.adds),
+    .add_signed_i(step_q.add_signed),
+    .add_less_i(step_q.add_less),
     .entries_i(entries),
     .entry_read_o(entry_read),
     .entry_addr_o(entry_addr),
@@ -993,6 +1072,8 @@ module pen_engine #(
     .drain_tag_o(drain_half),
     .bias_i(bias),
     .shift_i(shift),
+    .addends_i(addends),
+    .loaded_o(pass_loaded),
     .beat_valid_o(beat_valid),
     .beat_ready_i(beat_ready),
     .beat_group_o(unused_beat_group),
@@ -1034,11 +1115,12 @@ module pen_engine #(
   assign begin_frame = frame_waits && (((state_q == Idle) && !header_start) || ((state_q == Check) && header_done));
   assign give_up = begin_frame && (state_q == Check) && !image_right;
   assign wrong_image_o = (state_q == Check) && header_done && !header_match && !doubt_q;
-  assign build_start = (state_q == Load && settle_q == 2'd1) || (state_q == Run && !building_q && !last_step && select_idle && predict_idle);
+  assign build_start = (state_q == Load && settle_q == 2'd1)
+                       || (state_q == Run && !building_q && !last_step && !built.replayed && select_idle && predict_idle);
   assign swap = state_q == Swap;
   assign start = state_q == Start;
-  assign layer_end = (state_q == Run) && !open && events_idle && (last_step || (building_q && predict_idle))
-                     && select_idle && (listed_left_q == '0);
+  assign layer_end = (state_q == Run) && !open && events_idle
+                     && (last_step || built.replayed || (building_q && predict_idle)) && select_idle && (listed_left_q == '0);
   assign frame_done = layer_end && last_step;
   assign frame_bad_o = bad_q;
   assign busy_o = state_q != Idle;
@@ -1074,11 +1156,11 @@ module pen_engine #(
           state_q <= Idle;
         end
       end
-      Load: begin  // the first step's word comes from the program
+      Load: begin  // a first step's word comes from the program
         replay_q <= '0;
         if (settle_q == '0) state_q <= Replay;
       end
-      Replay: begin  // strengths of the input
+      Replay: begin  // strengths of the map that the step reads
         if (queue_room_q) begin
           replay_q <= replay_q + 1'b1;
           replay_valid_q <= 1'b1;
@@ -1104,7 +1186,8 @@ module pen_engine #(
       Run: begin
         if (layer_end) begin
           cycles_q <= '0;
-          state_q <= last_step ? Finish : Swap;
+          state_q <= last_step ? Finish : built.replayed ? Load : Swap;
+          if (built.replayed && !last_step) settle_q <= 2'd3;
         end
       end
       default: state_q <= Idle;  // Finish: the input buffer has been given back

@@ -82,13 +82,17 @@ DATAPATHS = {
 
 @dataclass(frozen=True)
 class Drained:
-    """Maps whose sums one instance of pen_drain turns into words; of the layers only their geometry matters."""
+    """Maps whose sums one instance of pen_drain turns into words; of the layers only their geometry matters.
+
+    With `residual` something is added to all of them but every third.
+    """
 
     maps: LayerSet
     filters: int
     groups: int
     out_pixels: int
     acc_bits: int
+    residual: bool = False
 
 
 def _geometry(
@@ -128,6 +132,9 @@ DRAINS = {
             (_geometry(5, (4, 5), signed=True), _geometry(6, (6, 9), stride=2, pool=2), _geometry(7, (5, 5), pool=2)), 8
         ),
         *(2, 3, 2, 35),
+    ),
+    "residual": Drained(
+        LayerSet((_geometry(10, (5, 7)), _geometry(11, (4, 6), pool=2, signed=True)), 4), *(3, 1, 4, 20), residual=True
     ),
     "one_lane": Drained(LayerSet((_geometry(8, (3, 5)), _geometry(9, (4, 4), pool=2, signed=True)), 1), 1, 2, 8, 12),
 }

@@ -29,13 +29,14 @@ Beat = dict[str, int]
 
 @dataclass(frozen=True)
 class Pass:
-    """One load; `sums` is (FILTERS, PIXELS)."""
+    """One load; `sums` and `addends` are (FILTERS, PIXELS)."""
 
     group: int
     last_lane: int
     y: int
     x: int
     sums: IntArray
+    addends: IntArray
     bias: IntArray
     shift: IntArray
 
@@ -49,6 +50,7 @@ class Testbench:
         dut._log.info("stimulus from seed %d", seed)
         self.counter = CycleCounter(dut)
         self.passes: deque[Pass] = deque()
+        self.maps = 0
         self.loads: list[int] = []
         self.beats: list[int] = []
         self.scoreboard = Scoreboard()
@@ -73,8 +75,12 @@ class Testbench:
         bias = rng.integers(-bound // 2, bound // 2, (GROUPS, FILTERS))
         shift = rng.integers(max(0, CASE.acc_bits - 12), CASE.acc_bits - 7, (GROUPS, FILTERS))
         last_lane = rng.integers(0, FILTERS, GROUPS)
+        addends, added = self._residual(sums.shape, shift)
         words = [
-            [map_words(filter_map, OUT_PIXELS) for filter_map in self._outputs(geometry, sums[g], bias[g], shift[g])]
+            [
+                map_words(filter_map, OUT_PIXELS)
+                for filter_map in self._outputs(geometry, sums[g] + added[g], bias[g], shift[g])
+            ]
             for g in range(GROUPS)
         ]
         done = completed_words(geometry, OUT_PIXELS)
@@ -82,13 +88,25 @@ class Testbench:
             y, x = divmod(window * PIXELS, shape.width)
             lanes = slice(window * PIXELS, (window + 1) * PIXELS)
             for g in range(GROUPS):
-                self.passes.append(Pass(g, int(last_lane[g]), y, x, sums[g][:, lanes], bias[g], shift[g]))
+                self.passes.append(
+                    Pass(g, int(last_lane[g]), y, x, sums[g][:, lanes], addends[g][:, lanes], bias[g], shift[g])
+                )
                 self.scoreboard.expect(
                     self._beat(g, lane, int(last_lane[g]), word, len(done), join(words[g][lane][word], 8))
                     for word in range(len(done))
                     if done[word][0] == window
                     for lane in range(last_lane[g] + 1)
                 )
+
+    def _residual(self, shape: tuple[int, ...], shift: IntArray) -> tuple[IntArray, IntArray]:
+        """What is added to sums of `shape` (GROUPS, FILTERS, pixels): as pixels, and at the scale of the sums."""
+        dut, rng = self.dut, self.rng
+        adds, signed = CASE.residual and self.maps % 3 != 2, bool(self.maps % 2)
+        self.maps += 1
+        addends = rng.integers(-128 if signed else 0, 128 if signed else 256, shape)
+        less = int(shift.min() - rng.integers(0, 5))
+        dut.add_i.value, dut.add_signed_i.value, dut.add_less_i.value = int(adds), int(signed), less % 32
+        return addends, (addends << (shift - less)[:, :, None]) * int(adds)
 
     @staticmethod
     def _beat(group: int, lane: int, last_lane: int, word: int, words: int, data: int) -> Beat:
@@ -116,18 +134,22 @@ class Testbench:
     def add_raw(self, geometry: Geometry) -> None:
         """Maps of a single pixel whose exact sums leave."""
         self._configure(geometry, IntFormat(8, False, 0), raw=True)
+        self.dut.add_i.value = 0
         bound = 1 << (CASE.acc_bits - 2)
         for g in range(GROUPS):
             sums = self.rng.integers(-bound, bound, (FILTERS, PIXELS))
             bias = self.rng.integers(-bound, bound, FILTERS)
-            self.passes.append(Pass(g, FILTERS - 1, 0, 0, sums, bias, np.zeros(FILTERS, np.int64)))
+            self.passes.append(Pass(g, FILTERS - 1, 0, 0, sums, sums, bias, np.zeros(FILTERS, np.int64)))
             for lane in range(FILTERS):
                 data = int(sums[lane, 0] + bias[lane]) & ((1 << DATA_BITS) - 1)
                 self.scoreboard.expect([self._beat(g, lane, FILTERS - 1, 0, 1, data)])
 
     # -- running ------------------------------------------------------------------------------------------------------
     async def load(self, count: int) -> None:
-        """Load passes in cycles with room; bias and shift are there from the next cycle until there is room again."""
+        """Load passes in cycles with room; bias and shift are there from the next cycle until there is room again.
+
+        Shifts are there from the load on where something may be added, which is itself there with the load only.
+        """
         dut = self.dut
         await FallingEdge(dut.clk_i)
         while count:
@@ -139,6 +161,9 @@ class Testbench:
             self.loads.append(self.counter.now)
             dut.load_i.value = 1
             dut.sums_i.value = join(item.sums.ravel().tolist(), CASE.acc_bits)
+            dut.addends_i.value = join((item.addends & 0xFF).ravel().tolist(), 8)
+            if CASE.residual:
+                dut.shift_i.value = join(item.shift.tolist(), 5)
             dut.load_group_i.value, dut.load_last_lane_i.value = item.group, item.last_lane
             dut.load_y_i.value, dut.load_x_i.value = item.y, item.x
             await RisingEdge(dut.clk_i)
@@ -153,6 +178,7 @@ class Testbench:
     def _junk(self) -> None:
         self.dut.bias_i.value = int(self.rng.integers(1 << (FILTERS * CASE.acc_bits) % 60))
         self.dut.shift_i.value = int(self.rng.integers(1 << 5 * FILTERS))
+        self.dut.addends_i.value = int(self.rng.integers(1 << (8 * FILTERS * PIXELS) % 60))
 
     async def run(self) -> None:
         """Until all passes are loaded and all beats have come."""

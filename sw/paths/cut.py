@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from sw.archive import FileError, read
+from sw.models import require_chain
 from sw.paths.path import CriticalPath, fingerprint
 from sw.paths.scores import Batches, Precision, in_precision, placed
 from sw.paths.watch import LAYERS, frozen, in_turn, kept, known, split, watched
@@ -187,6 +188,7 @@ def shared(model: nn.Sequential, layers: Sequence[str]) -> tuple[nn.Sequential, 
     A path changes what follows that layer, and which of its filters are read, but not what they give: the head serves
     every path of these layers. Normalisation, ReLU and pooling behind the layer are in it too.
     """
+    require_chain(model, "a cut")
     before, after = split(model, layers)
     assert isinstance(before, nn.Sequential)
     assert isinstance(after, nn.Sequential)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sw import predictors
+from sw.models import require_chain
 from sw.paths.hardware import Calibration, derive, judged, wanted
 from sw.paths.path import CriticalPath
 from sw.paths.scores import Precision, in_precision, placed
@@ -197,6 +198,7 @@ def _chosen(
 
 def _segments(model: nn.Sequential) -> Iterator[tuple[str, nn.Sequential]]:
     """Each layer with all that follows it up to the next one: from what it reads to what the next one reads."""
+    require_chain(model, "a study of lazy choices")
     name, parts = "", list[nn.Module]()
     for child, module in model.named_children():
         if isinstance(module, LAYERS):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sw.models import Branched
 from sw.paths.watch import NORMS, activations, frozen, in_turn, kept, known, once, watched
 from sw.paths.watch import observed_layers as observed_layers
 from sw.train import batches as pieces
@@ -383,7 +384,7 @@ def ablation(model: nn.Module, data: Batches, config: ScoreConfig, together: int
 
 def _resumed(model: nn.Module, x: Tensor, layer: str, output: Tensor) -> tuple[Tensor, nn.Module | None]:
     """Where to go on for `layer`: its activations and the modules after them, or the frames and None for all of it."""
-    if isinstance(model, nn.Sequential) and layer in dict(model.named_children()):
+    if isinstance(model, nn.Sequential) and not isinstance(model, Branched) and layer in dict(model.named_children()):
         children = list(model.named_children())
         after = [name for name, _ in children].index(layer)
         for index in range(after + 1, len(children)):

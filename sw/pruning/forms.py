@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sw.models import require_chain
+
 FLOAT_BYTES = 4
 INDEX_BYTES = 4
 
@@ -40,6 +42,7 @@ def weighted(model: nn.Sequential) -> dict[str, nn.Conv2d | nn.Linear]:
 
 def forms(model: nn.Sequential, frame: tuple[int, int, int]) -> dict[str, Form]:
     """The layers with weights for frames of shape `frame` (c, h, w); ValueError names a layer that has no such form."""
+    require_chain(model, "pruning")
     found: dict[str, Form] = {}
     map_size = (1, 1)  # of the map that was flattened last
     parameter = next(model.parameters())

@@ -29,7 +29,7 @@ struct PenLayer {
     PenWalk walk;
     const int32_t *order, *place_channel, *place_first, *place_end;
     const int32_t* class_steps;  // (classes, channels)
-    int64_t above, rank, hidden_words, by_class;
+    int64_t above, rank, hidden_words, by_class, replayed;
 };
 
 struct PenModel {
@@ -105,7 +105,7 @@ private:
             shapes.push_back({l.channels, l.filters, l.pinned, l.score_words, l.rank, l.hidden_words, l.by_class != 0,
                               l.walk.classes, static_cast<uint64_t>(l.offset),
                               l.stride, l.order, l.place_channel, l.place_first, l.place_end, l.class_steps, walk_of(l.walk),
-                              l.above != 0});
+                              l.above != 0, l.replayed != 0});
         }
         return shapes;
     }

@@ -38,6 +38,7 @@ struct LayerShape {
     const int32_t* class_steps;    // (classes, channels): steps of a pass for a present channel
     Walk walk;
     bool above;             // its filters are those above a threshold, not so many
+    bool replayed;          // its list is made before it starts: it does not read what the layer before it computes
 };
 
 struct EngineShape {
@@ -133,13 +134,19 @@ public:
     int64_t frame(int64_t valid, const uint8_t* const* present, const uint8_t* const* told, const uint8_t* const* chosen,
                   LayerResult* results, int64_t& begin, int64_t& last_out) {
         begin = std::max(valid, idle_);
-        int64_t start = replay(begin, told[0], results[0]);
+        int64_t free = begin;  // the layer before has ended
         for (size_t n = 0; n < layers_.size(); ++n) {
-            const bool last = n + 1 == layers_.size();
-            layer(layers_[n], last ? nullptr : &layers_[n + 1], present[n], chosen[n], last ? nullptr : told[n + 1], start,
-                  results[n]);
-            start = results[n].end + contract::kEndToStart;
-            if (!last) results[n + 1].causes[kStart] = contract::kEndToStart;
+            results[n] = LayerResult{};
+            int64_t start = free + contract::kEndToStart;
+            if (layers_[n].replayed) {
+                start = replay(layers_[n], free, told[n], results[n]);
+            } else {
+                results[n].causes[kStart] = contract::kEndToStart;
+            }
+            const bool builds = n + 1 < layers_.size() && !layers_[n + 1].replayed;
+            layer(layers_[n], builds ? &layers_[n + 1] : nullptr, present[n], chosen[n], builds ? told[n + 1] : nullptr,
+                  start, results[n]);
+            free = results[n].end;
         }
         idle_ = results[layers_.size() - 1].end + contract::kEndToIdle;
         last_out = last_beat_ + contract::kBeatToLogit;
@@ -151,20 +158,19 @@ private:
         int64_t first, end;  // bus words of a record
     };
 
-    // Strengths of the input, one per cycle, into the first layer's list and scores; the first layer's start.
-    int64_t replay(int64_t begin, const uint8_t* told, LayerResult& result) {
-        const LayerShape& first = layers_[0];
-        result = LayerResult{};
-        events_.begin(begin + contract::kFrameToBuild, first, wanted_);
+    // Strengths of a map that is there, one per cycle, into the list and scores of the layer that reads it, from cycle
+    // `begin` on; the layer's start.
+    int64_t replay(const LayerShape& shape, int64_t begin, const uint8_t* told, LayerResult& result) {
+        events_.begin(begin + contract::kFrameToBuild, shape, wanted_);
         int64_t cycle = begin + contract::kFrameToReplay;
-        for (int64_t channel = 0; channel < first.channels; ++channel) {
+        for (int64_t channel = 0; channel < shape.channels; ++channel) {
             if (channel > 0) ++cycle;
             cycle = events_.room(cycle);
             events_.enter(cycle + contract::kReplayToEvent, told[channel]);
         }
         const int64_t settled = cycle + contract::kSettle;
         const int64_t end = std::max({settled, events_.empty(), events_.predict_idle()});
-        const int64_t predicting = end - std::max(settled, begin + contract::kFrameToReplay + first.channels - 1 + contract::kSettle);
+        const int64_t predicting = end - std::max(settled, begin + contract::kFrameToReplay + shape.channels - 1 + contract::kSettle);
         result.causes[kPredict] = predicting;
         result.causes[kStart] = end + contract::kEndToStart - begin - predicting;
         return end + contract::kEndToStart;
@@ -172,11 +178,6 @@ private:
 
     void layer(const LayerShape& shape, const LayerShape* next, const uint8_t* present, const uint8_t* chosen,
                const uint8_t* next_told, int64_t start, LayerResult& result) {
-        if (&shape != &layers_[0]) {
-            const int64_t kept = result.causes[kStart];
-            result = LayerResult{};
-            result.causes[kStart] = kept;
-        }
         port_.begin_layer();
         const int64_t selected = choose(shape, chosen, start);
         const int64_t build = std::max(start + contract::kStartToBuild, selected);
