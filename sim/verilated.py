@@ -82,7 +82,8 @@ def build(rtl_folder: Path, build_folder: Path, top: str) -> Path:
         raise BuildError(f"{listing}: no such file; the folder of emitted RTL has one")
     sources = [rtl_folder / line for line in (raw.strip() for raw in listing.read_text().splitlines()) if line]
     build_folder.mkdir(parents=True, exist_ok=True)
-    with as_file(files("sim") / "cpp") as harness:
+    with as_file(files("sim") / "cpp") as harness, as_file(files("sim") / "sv" / "pen_axi_rules.sv") as rules:
+        sources.append(rules)  # binds itself to the read master
         library = build_folder / f"{top}-{_fingerprint(rtl_folder, sources, harness, top)}.so"
         with _locked(build_folder / ".lock"):
             if not library.exists():

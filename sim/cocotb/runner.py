@@ -17,6 +17,7 @@ from cocotb_tools.runner import Verilator, VerilatorControlFile
 ROOT = Path(__file__).parent.parent.parent
 RTL = ROOT / "hw" / "rtl"
 BUILD = ROOT / "build" / "cocotb"
+RULES = ROOT / "sim" / "sv" / "pen_axi_rules.sv"  # binds itself to every read master
 SEED = 1
 
 VERILATE = (
@@ -27,6 +28,11 @@ VERILATE = (
 # no compilation of Verilator's own sources, which are linked from `_runtime`.
 MAKE = ("PYTHON3=python3", "CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O1", "OPT_SLOW=-O0", "VM_GLOBAL_FAST=")
 RUNTIME = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
+WATCH = {  # what PEN_WATCH may ask for: Verilator's options and sources for it
+    "": ((), ()),
+    "waves": ((), ("verilated_vcd_c",)),
+    "coverage": (("--coverage-line", "--coverage-toggle", "--coverage-expr"), ("verilated_cov",)),
+}
 
 
 class WheelVerilator(Verilator):
@@ -42,7 +48,7 @@ class WheelVerilator(Verilator):
 
     def _build_command(self) -> list[list[str]]:
         verilate, make = super()._build_command()
-        return [[*verilate, "-LDFLAGS", f"{_runtime(self._root)} -pthread"], [*make, *MAKE]]
+        return [[*verilate, "-LDFLAGS", f"{_runtime(self._root, _watch())} -pthread"], [*make, *MAKE]]
 
 
 def simulate(
@@ -54,15 +60,20 @@ def simulate(
     testcase: str | None = None,
     environment: Mapping[str, str] | None = None,
     tables: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> None:
     """Run the tests of Python module `module` on Verilog module `top`; raises, or exits, if one fails.
 
     `parameters` go to the module and, as ``PEN_<name>``, to the bench's environment. The build directory is named
     after `case`, which says what sets this one apart. `testcase` selects tests by name. `tables` are the contents of
-    ROMs, texts for $readmemh by the parameter that names their file. Modules that `sources` instantiate are found in
-    the RTL library.
+    ROMs, texts for $readmemh by the parameter that names their file. `log` takes what the simulation prints. Modules
+    that `sources` instantiate are found in the RTL library.
+
+    The environment's PEN_WATCH, if it is ``waves`` or ``coverage``, has the simulation write dump.vcd or coverage.dat
+    into a build directory of its own.
     """
-    folder = BUILD / top / case
+    watch = _watch()
+    folder = BUILD / top / f"{case}{f'-{watch}' if watch else ''}"
     folder.mkdir(parents=True, exist_ok=True)
     parameters, tables = parameters or {}, tables or {}
     for name, text in tables.items():
@@ -70,11 +81,12 @@ def simulate(
     with as_file(files("verilator")) as root:
         runner = WheelVerilator(root)
         runner.build(
-            sources=[VerilatorControlFile(path) if path.suffix == ".vlt" else path for path in sources],
+            sources=[VerilatorControlFile(x) if x.suffix == ".vlt" else x for x in dict.fromkeys([*sources, RULES])],
             hdl_toplevel=top,
             parameters={**parameters, **{name: f'"{name}.hex"' for name in tables}},
-            build_args=list(VERILATE),
+            build_args=[*VERILATE, *WATCH[watch][0]],
             build_dir=folder,
+            waves=watch == "waves",
             timescale=("1ns", "1ps"),
             log_file=folder / "build.log",
         )
@@ -86,6 +98,8 @@ def simulate(
             build_dir=folder,
             test_dir=folder,
             timescale=("1ns", "1ps"),
+            log_file=log,
+            waves=watch == "waves",
             extra_env={
                 "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
                 "COCOTB_LOG_LEVEL": "INFO",
@@ -97,19 +111,29 @@ def simulate(
             raise RuntimeError(f"{top}, {case}: no test of {module} is named {testcase}")
 
 
-def _runtime(root: Path) -> Path:
+def _watch() -> str:
+    """What the environment asks for."""
+    watch = os.environ.get("PEN_WATCH", "")
+    if watch not in WATCH:
+        raise ValueError(f"PEN_WATCH is '{watch}'; accepted: {', '.join(filter(None, WATCH))}, or nothing")
+    return watch
+
+
+def _runtime(root: Path, watch: str) -> Path:
     """An archive of Verilator's own sources, compiled once for all benches."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    archive = BUILD / f"runtime-{version('verilator')}.a"
+    archive = BUILD / f"runtime-{version('verilator')}{watch}.a"
     include = root / "include"
     with (BUILD / ".lock").open("w") as lock, tempfile.TemporaryDirectory(dir=BUILD) as work:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not archive.exists():
             flags = ["-O2", f"-I{include}", f"-I{include / 'vltstd'}", "-DVERILATOR=1"]
-            flags += [f"-DVM_{what}=0" for what in ("COVERAGE", "SC", "TIMING", "TRACE")]
-            sources = [str(include / f"{name}.cpp") for name in RUNTIME]
+            asked = {"waves": "TRACE", "coverage": "COVERAGE"}.get(watch)
+            flags += [f"-DVM_{what}={int(what == asked)}" for what in ("COVERAGE", "SC", "TIMING", "TRACE")]
+            names = (*RUNTIME, *WATCH[watch][1])
+            sources = [str(include / f"{name}.cpp") for name in names]
             subprocess.run(["c++", *flags, "-c", *sources], cwd=work, check=True)
-            objects = [f"{name}.o" for name in RUNTIME]
+            objects = [f"{name}.o" for name in names]
             subprocess.run(["ar", "rcs", "runtime.a", *objects], cwd=work, check=True)
             (Path(work) / "runtime.a").replace(archive)
     return archive
