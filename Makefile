@@ -13,6 +13,7 @@ RECIPE ?= recipes/digits.toml
 JOBS   ?= 2
 HLS    ?= penstock
 ARGS   ?=
+LOCKED ?=
 
 # The tools of the environment come first on PATH: cocotb and Verilator's makefiles call `python`.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -29,13 +30,14 @@ help: ## this list
 	@echo "Start with: make hls"
 
 .PHONY: setup
-setup: $(STAMP) ## the Python environment in .venv (the other targets call it)
+setup: $(STAMP) ## the Python environment in .venv (the other targets call it; LOCKED=1: only wheels with the hashes of requirements.lock)
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v g++ >/dev/null || { echo "setup: g++ is missing; simulation compiles C++ (Debian: apt-get install g++)"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: $(PYTHON) is older than 3.11; name another: make setup PYTHON=python3.12"; exit 2; }
 	@echo "setup: installing pinned packages into $(VENV) (minutes the first time)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(LOCKED),$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
@@ -65,15 +67,22 @@ report: $(STAMP) ## one HTML page about the recipe's accelerator (RECIPE=..., AR
 
 .PHONY: sim
 sim: $(STAMP) ## the cocotb regressions on Verilator (ARGS='-k name' for one)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m sim $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m sim --junitxml=build/junit/sim.xml $(ARGS) || { \
+	  echo "sim: the failures again, with waveforms (dump.vcd in build/cocotb); one of them: PEN_WATCH=waves make sim ARGS='-k NAME'"; \
+	  PEN_WATCH=waves $(BIN)/pytest -n $(JOBS) --dist loadfile -m sim --lf --lfnf=none; exit 1; }
+
+.PHONY: coverage
+coverage: $(STAMP) ## code coverage of the RTL by the cocotb regressions: docs/results/coverage.md
+	PEN_WATCH=coverage $(BIN)/pytest -n $(JOBS) --dist loadfile -m sim $(ARGS)
+	$(BIN)/python -m sim.coverage --markdown docs/results/coverage.md
 
 .PHONY: test
 test: $(STAMP) ## everything fast, one end-to-end run included
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --junitxml=build/junit/test.xml $(ARGS)
 
 .PHONY: test-full
 test-full: $(STAMP) ## every test, the slow ones too
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m '' $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m '' --junitxml=build/junit/test.xml $(ARGS)
 
 .PHONY: formal
 formal: $(STAMP) ## proofs of the RTL's blocks, and that each can fail (ARGS=pen_fifo for one)
@@ -94,10 +103,21 @@ format: $(STAMP) ## rewrite Python sources in the project's style
 .PHONY: bench
 bench: $(STAMP) ## the measurements behind every claim; figures as JSON in build/bench
 	@mkdir -p build/bench
-	@for script in $(filter-out bench/__init__.py bench/table.py bench/networks.py bench/baseline.py,$(wildcard bench/*.py)); do \
+	@for script in $(filter-out bench/__init__.py bench/table.py bench/networks.py bench/baseline.py bench/supply.py,$(wildcard bench/*.py)); do \
 	  echo "bench: $$script"; \
 	  $(BIN)/python $$script --json build/bench/$$(basename $$script .py).json; \
 	done
+
+.PHONY: lock
+lock: $(STAMP) ## requirements.lock with hashes, docs/dependencies.md and the bill of materials, from constraints.txt
+	@mkdir -p build
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --report build/resolved.json -r constraints.txt
+	$(BIN)/python bench/supply.py --lock build/resolved.json
+	$(BIN)/python bench/supply.py --write
+
+.PHONY: lock-check
+lock-check: $(STAMP) ## whether the environment is the lock's, file by file
+	$(BIN)/python bench/supply.py
 
 .PHONY: clean
 clean: ## remove build/ (the environment stays; remove .venv by hand)
