@@ -172,7 +172,7 @@ def outline(
         common = {
             "input": shape,
             "input_format": number,
-            "weights": _weights(rng, dimensions) if streams else np.zeros(dimensions, np.int64),
+            "weights": _weights(rng, dimensions) if streams else np.broadcast_to(np.int64(0), dimensions),
             "weight_bits": 8,
             "bias": np.zeros(layer.filters, np.int64),
             "output_format": LOGITS if last else ACTIVATION,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from flow.errors import UserError
 from hw.design import (
+    MAX_MULTIPLIERS,
     ClassPredictor,
     Design,
     IntArray,
@@ -185,7 +186,7 @@ class Expected:
         layer, found = self.design.head[index], []
         for pixels in PIXELS:
             took = partial(self.stage(index, pixels).cycles, layer.filters)
-            lanes = _least(took, cycles, layer.filters)
+            lanes = _least(took, cycles, min(layer.filters, MAX_MULTIPLIERS // pixels))
             if lanes is not None:
                 found.append(Lanes(lanes, pixels))
         return min(found, key=lambda lanes: (lanes.multipliers, lanes.pixels), default=None)
@@ -197,7 +198,8 @@ class Expected:
         """
         most, found = max(layer.filters for layer in self.design.tail), []
         for pixels in PIXELS:
-            lanes = _least(lambda n: self.engine_cycles(Lanes(n, pixels)), cycles, most)  # noqa: B023 - called at once
+            limit = min(most, MAX_MULTIPLIERS // pixels)
+            lanes = _least(lambda n: self.engine_cycles(Lanes(n, pixels)), cycles, limit)  # noqa: B023 - called at once
             if lanes is not None:
                 found.append(Lanes(lanes, pixels))
         return sorted(found, key=lambda lanes: (lanes.multipliers, lanes.pixels))

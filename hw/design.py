@@ -79,7 +79,9 @@ def signed_bits(low: int, high: int) -> int:
 
 
 def _frozen(array: NDArray[np.generic], dtype: type[np.generic]) -> NDArray[np.generic]:
-    """A read-only copy of `array` as `dtype`."""
+    """A read-only copy of `array` as `dtype`; one number that is broadcast to a shape stays one number."""
+    if array.size > 1 and not any(array.strides):
+        return np.broadcast_to(np.array(array.flat[0], dtype=dtype), array.shape)
     copy = np.array(array, dtype=dtype, copy=True)
     copy.setflags(write=False)
     return copy

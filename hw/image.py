@@ -29,6 +29,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -255,12 +256,15 @@ def build(design: Design) -> bytes:
     return _header(design, HEADER_BYTES + len(body)) + body
 
 
-def weights_in_place(layer: Layer, record: RecordLayout) -> NDArray[np.int8]:
-    """The weights of a layer at their places in its records, zeros between them, (filters, stride)."""
-    table = np.zeros((record.filters, record.stride), np.int8)
+def weights_in_place(
+    layer: Layer, record: RecordLayout, filters: Sequence[int] | slice = slice(None)
+) -> NDArray[np.int8]:
+    """The weights of a layer's `filters` at their places in its records, zeros between them, (filters, stride)."""
+    weights = layer.weights[filters if isinstance(filters, slice) else list(filters)].astype(np.int8)
+    table = np.zeros((len(weights), record.stride), np.int8)
     channels, places = list(record.order), zip(record.channel_offset[:-1], record.sizes, strict=True)
     taken = np.concatenate([np.arange(start, start + size) for start, size in places])
-    table[:, taken] = layer.weights[:, channels][:, layer.kept_taps[channels]]
+    table[:, taken] = weights[:, channels][:, layer.kept_taps[channels]]
     return table
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from bench.networks import Full, outline
 from flow.boards import BOARDS, USABLE, Board, Expected, Target, board, choose
 from flow.errors import UserError
-from hw.design import Design, Lanes
+from hw.design import Design, Lanes, MapShape
 from hw.resources import resources
 from sim.cycles import CycleModel, Masks
 from tests.designs import digits_like
@@ -33,6 +34,14 @@ def test_the_fastest_fits_and_is_what_the_cycle_model_expects(design: Design, on
     masks = Masks.drawn(choice.design, HALF, 4, 1)
     run = CycleModel(choice.design, on.dram).stream(masks)
     assert choice.frames_per_second == on.clock_mhz * 1e6 / run.interval
+
+
+def test_layers_with_more_filters_than_an_array_may_have_lanes() -> None:
+    """4,096 filters x 32 pixels would be more multipliers than a design may have."""
+    wide = outline("wide", MapShape(4, 2, 2), (Full(4096),), head=0, lazy=(), rank=1, classes=10)
+    sizes = Expected(wide, {}, ZYNQ).engines(0.0), Expected(wide, {}, ZYNQ).engines(float("inf"))
+    assert sizes[0] == []
+    assert {lanes.pixels for lanes in sizes[1]} == {1, 2, 4, 8, 16, 32, 64}
 
 
 def test_a_larger_board_is_faster(design: Design) -> None:

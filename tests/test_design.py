@@ -50,6 +50,15 @@ def _conv(**changes: object) -> Conv:
     return Conv(**(settings | changes))  # type: ignore[arg-type]
 
 
+def test_one_number_for_all_weights_takes_no_memory() -> None:
+    full = _conv(weights=np.full((4, 2, 3, 3), 7))
+    one = _conv(weights=np.broadcast_to(np.int8(7), (4, 2, 3, 3)))
+    assert not any(one.weights.strides)
+    assert one.weights.dtype == np.int64
+    assert not one.weights.flags.writeable
+    assert np.array_equal(one.weights, full.weights)
+
+
 # -- numbers ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("number", "low", "high", "magnitude"),

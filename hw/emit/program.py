@@ -445,10 +445,10 @@ class Program:
         lanes = self.design.engine.lanes.filters
         words = []
         for layer, record in zip(self.steps, self.records, strict=True):
-            weights = weights_in_place(layer, record)[:, : record.channel_offset[-1]]
+            weights = weights_in_place(layer, record, layer.pinned)[:, : record.channel_offset[-1]]
             for first in range(0, len(layer.pinned), lanes):
                 group = np.zeros((lanes, weights.shape[1]), np.int64)
-                rows = weights[list(layer.pinned[first : first + lanes])]
+                rows = weights[first : first + lanes]
                 group[: len(rows)] = rows
                 words += [array(column, 8) for column in group.T.tolist()]
         return words
