@@ -25,6 +25,7 @@ BoolArray = NDArray[np.bool_]
 MAX_LAYER_BITS = 8  # activations and weights; DESIGN section 3
 MAX_KERNEL = 7
 MAX_MULTIPLIERS = 1 << 16  # of an array: more than any FPGA has
+CHUNK_BYTES = 1 << 24  # of an array that is turned into bytes at a time
 MAX_SHIFT = 31
 THRESHOLD_BITS = 32  # of the THRESHOLD register, signed
 MAX_HIDDEN_BITS = 16  # of a low-rank predictor
@@ -892,6 +893,8 @@ def _canonical(value: object) -> Iterator[bytes]:
             yield from _canonical(item)
     elif isinstance(value, np.ndarray):
         yield f"{value.dtype.str}{value.shape}".encode()
-        yield np.ascontiguousarray(value).tobytes()
+        rows = max(1, CHUNK_BYTES * len(value) // max(1, value.nbytes)) if value.ndim else 1
+        parts = (value[start : start + rows] for start in range(0, len(value), rows)) if value.ndim else (value,)
+        yield from (np.ascontiguousarray(part).tobytes() for part in parts)
     else:
         yield repr(value).encode()
