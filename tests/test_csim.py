@@ -12,6 +12,7 @@ from hw.frames import quantise_input
 from hw.qonnx import convert
 from sim import csim, golden
 from tests.brevitas_nets import Net, conv, identity, linear, relu
+from tests.layer_nets import residual
 
 
 def tiny() -> Net:
@@ -54,3 +55,13 @@ def test_compiler_errors_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(csim.CSimulationError, match=r"'g\+\+' is not installed"):
         csim.build(model, design, tmp_path / "vitis")
+
+
+@pytest.mark.full
+def test_a_residual_block_equals_golden(tmp_path: Path) -> None:
+    net = residual(around=True, stride=2)
+    model = net.qonnx()
+    design = convert(model, tmp_path / "penstock").penstock.design
+    frames = quantise_input(design, net.frames(20).transpose(0, 2, 3, 1))
+    answers = csim.build(model, design, tmp_path / "vitis").run(frames)
+    assert np.array_equal(answers, golden.run(design, frames).outputs)
