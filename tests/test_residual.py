@@ -29,6 +29,7 @@ from sw.models import Branched, build, resnet
 from sw.order import reordered
 from sw.predictors import LinearPredictor
 from sw.pruning.forms import forms
+from sw.pruning.masks import held
 
 SHAPE, CLASSES = (3, 8, 8), 4
 FRAMES = np.random.default_rng(3).random((40, *SHAPE), np.float32)
@@ -147,6 +148,10 @@ def test_what_takes_chains_only_says_so(model: Branched, network: QuantNetwork, 
         reordered(model, {})
     with pytest.raises(ValueError, match="pruning of a network with branches"):
         forms(model, SHAPE)
+    with held(network, {}):
+        pass
+    with pytest.raises(ValueError, match="pruning"), held(network, {"stem": torch.ones(16, 3, 3, 3, dtype=torch.bool)}):
+        pass
     with pytest.raises(ValueError, match="slicing of a network with branches"):
         SlicedNetwork(network, {})
     with pytest.raises(ValueError, match="layer 'relu' reads or adds 'later'; accepted: layers, an earlier one"):

@@ -12,6 +12,7 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
+from sw.models import require_chain
 from sw.pruning.forms import Form, closed, forms, weighted
 
 Masks = dict[str, Tensor]
@@ -197,7 +198,10 @@ def _closed(model: nn.Sequential, masks: Mapping[str, Tensor]) -> Masks:
 
 
 def _parameters(model: nn.Sequential, masks: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Parameters and which of their elements stay."""
+    """Parameters and which of their elements stay; none if no mask removes anything."""
+    if not masks:
+        return []
+    require_chain(model, "pruning")
     complete = _closed(model, masks)
     last = list(complete)[-1]
     found: list[tuple[Tensor, Tensor]] = []
