@@ -8,7 +8,7 @@ import pytest
 
 from hw.crc import POLYNOMIALS
 from sim.cocotb import pen_bank, pen_fetch, pen_header, pen_predict, pen_present
-from sim.cocotb.runner import BUILD, RTL, simulate
+from sim.cocotb.runner import RTL, build_folder, simulate
 
 pytestmark = pytest.mark.sim
 
@@ -122,4 +122,4 @@ def test_header(bus_bytes: int) -> None:
 def test_illegal_parameters_stop_the_build(top: str, parameters: dict[str, int], sentence: str) -> None:
     with pytest.raises(RuntimeError):
         run(top, "illegal", parameters)
-    assert sentence in (BUILD / top / "illegal" / "build.log").read_text()
+    assert sentence in (build_folder(top, "illegal") / "build.log").read_text()

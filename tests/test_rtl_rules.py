@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.cocotb.runner import BUILD, RULES, simulate
+from sim.cocotb.runner import RULES, build_folder, simulate
 
 pytestmark = pytest.mark.sim
 
@@ -22,7 +22,7 @@ BROKEN = {
 def run(testcase: str) -> str:
     """Do one test of the bench; what the simulator says."""
     parameters = {"MaxBurst": 16, "Outstanding": 2}
-    log = BUILD / "pen_axi_rules" / "small" / "run.log"
+    log = build_folder("pen_axi_rules", "small") / "run.log"
     log.unlink(missing_ok=True)
     try:
         simulate("pen_axi_rules", [RULES], "sim.cocotb.pen_axi_rules", "small", parameters, testcase, log=log)

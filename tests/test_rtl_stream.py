@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.cocotb.runner import BUILD, RTL, simulate
+from sim.cocotb.runner import RTL, build_folder, simulate
 
 pytestmark = pytest.mark.sim
 BENCH = "sim.cocotb.pen_stream"
@@ -34,4 +34,4 @@ def test_a_withdrawn_offer_fails_an_assertion(top: str, capfd: pytest.CaptureFix
 def test_illegal_parameters_stop_the_build() -> None:
     with pytest.raises(RuntimeError):
         simulate("pen_fifo", [RTL / "pen_fifo.sv"], BENCH, "illegal", {"Width": 8, "Depth": 0})
-    assert "Depth must be at least 1" in (BUILD / "pen_fifo" / "illegal" / "build.log").read_text()
+    assert "Depth must be at least 1" in (build_folder("pen_fifo", "illegal") / "build.log").read_text()

@@ -72,8 +72,7 @@ def simulate(
     The environment's PEN_WATCH, if it is ``waves`` or ``coverage``, has the simulation write dump.vcd or coverage.dat
     into a build directory of its own.
     """
-    watch = _watch()
-    folder = BUILD / top / f"{case}{f'-{watch}' if watch else ''}"
+    watch, folder = _watch(), build_folder(top, case)
     folder.mkdir(parents=True, exist_ok=True)
     parameters, tables = parameters or {}, tables or {}
     for name, text in tables.items():
@@ -109,6 +108,12 @@ def simulate(
         )
         if get_results(results)[0] == 0:
             raise RuntimeError(f"{top}, {case}: no test of {module} is named {testcase}")
+
+
+def build_folder(top: str, case: str) -> Path:
+    """Where `simulate` builds and runs this."""
+    watch = _watch()
+    return BUILD / top / f"{case}{f'-{watch}' if watch else ''}"
 
 
 def _watch() -> str:
