@@ -115,6 +115,33 @@ PROOFS = (
         quick=False,
     ),
     Proof(
+        "pen_axi_read",
+        {"JoinAbove": 1},
+        mutants=(
+            Mutant("pen_axi_read", "(JoinAbove > 0) && (cmd_addr_i == join_end_q) && (32'", "(JoinAbove > 0) && (32'"),
+            Mutant("pen_axi_read", "join_words_q <= join_words_q + (LengthBits + 1)'(cmd_words_i);", ""),
+        ),
+        search=12,
+        quick=False,
+    ),
+    Proof("pen_axi_read", {"Commands": 3, "JoinAbove": 1}, quick=False),
+    Proof(
+        "pen_select",
+        {"ScoreBits": 4},
+        cover=24,
+        mutants=(
+            Mutant("pen_select", "(32'(racing_digit_q[l]) >= d)", "(32'(racing_digit_q[l]) > d)"),
+            Mutant("pen_select", "larger_q[l] || (equal_q[l] && (rank < want_q))", "larger_q[l] || equal_q[l]"),
+            Mutant("pen_select", "(key[l] > threshold_q)", "(key[l] >= threshold_q)"),
+            Mutant("pen_select", " && !barred_i[l];", ";"),
+            Mutant("pen_select", "(word_q == last_word_i) ? Idle : Read", "Idle"),
+            Mutant("pen_select", "lacking_q <= lacking_q + (IndexBits + 1)'(taken);", ""),
+        ),
+        search=16,
+        quick=False,
+    ),
+    Proof("pen_select", {"ScoreBits": 5}, cover=30, quick=False),
+    Proof(
         "pen_fetch",
         {"Filters": 1},
         mutants=(
