@@ -102,7 +102,7 @@ def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLay
             kept[name] = values
             continue
         assert isinstance(feature_map, IntQuantTensor)  # the first layer quantises
-        strengths = feature_map.int(float_datatype=True).to(torch.int64).abs().flatten(2).sum(dim=2)
+        strengths = _strengths(feature_map.int(float_datatype=True).to(torch.int64))
         scores, chosen = None, torch.ones(len(frames), len(layer.weight), dtype=torch.bool)
         if name in lazy:
             scores, chosen = _choose(name, strengths, len(layer.weight), lazy[name])
@@ -114,6 +114,11 @@ def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLay
         records.append(LayerRecord(name, strengths.numpy(), None if scores is None else scores.numpy(), chosen.numpy()))
     logits = to_integers(values, network.accumulator_exponent, network.weighted[-1])
     return LazyRun(logits.numpy(), tuple(records))
+
+
+def _strengths(maps: Tensor) -> Tensor:
+    """Sums of magnitudes (n, channels) of integer `maps` (n, channels, h, w), or of a dense layer's (n, channels)."""
+    return maps.abs().reshape(*maps.shape[:2], -1).sum(dim=2)
 
 
 def _choose(name: str, strengths: Tensor, filters: int, lazy: LazyLayer) -> tuple[Tensor, Tensor]:

@@ -228,6 +228,21 @@ def test_strengths_are_sums_of_integer_activations(network: QuantNetwork) -> Non
             values = layer(values)
 
 
+def test_a_dense_layer_behind_a_dense_one_sees_its_values_as_strengths() -> None:
+    model = models.build("lenet", (1, 28, 28), 10, 0).eval()
+    images = np.random.default_rng(0).random((20, 1, 28, 28), np.float32)
+    network = quantised(model, quant_train.calibrate(model, images)).eval()
+    predictor = predictors.LinearPredictor(np.ones((50, 500), np.int64), np.arange(500))
+    run = lazy.run(network, images, {"dense1": lazy.LazyLayer(predictor, keep=100)})
+    assert (run.layer("dense1").chosen == (np.arange(500) >= 400)).all()
+    assert run.layer("dense1").strengths.shape == (20, 50)
+    strengths = run.layer("dense2").strengths
+    assert strengths.shape == (20, 500)
+    assert (strengths[:, :400] == 0).all()
+    weights, bias = (x.numpy() for x in network.integers("dense2"))
+    assert (run.logits == strengths @ weights.T + bias).all()  # after ReLU a strength is the value itself
+
+
 def test_the_best_scores_are_chosen_and_the_rest_is_absent(network: QuantNetwork) -> None:
     layers = fitted(network, {"conv2": 11, "conv3": 20})
     run = lazy.run(network, FRAMES, layers)
