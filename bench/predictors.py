@@ -1,6 +1,7 @@
 """Kinds of predictor on the recipe's test set: accuracy, recall, bytes fetched, and what each costs on chip.
 
-Golden model only, which the RTL equals (`make test`). The network is trained once, predictors are fitted per kind.
+Golden model only, which the RTL equals (`make test`). The network is trained once, predictors are fitted per kind. Then
+it is trained again for every way in which lazy layers practise (`quantise.gate_by`), at three seeds.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from rich.console import Console
 from bench.table import Report, parser
 from flow import recipe as recipes
 from flow.convert import Fitting, Plan, convert, fit_predictors, integer_frames, keep_share, with_predictors
-from flow.recipe import PredictorSection
-from flow.steps import MODEL, Flow, share
+from flow.recipe import PredictorSection, Recipe
+from flow.steps import MODEL, Flow, share, trained_predictors
 from flow.workspace import Workspace
 from hw.design import Design, IntArray, Mode, Selection
 from sim import golden
@@ -39,6 +40,9 @@ KINDS = (
     PredictorSection(kind="paths", select=Mode.TOP),
     PredictorSection(kind="classes"),
 )
+
+PRACTICES = ("strength", "prediction", "training")
+SEEDS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,9 @@ class Network:
         recipe = self.flow.recipe.model_copy(update={"predictor": section})
         layers = Plan.of(recipe, self.dense).lazy
         plan = Plan({name: layer.model_copy(update={"keep": kept, "pinned": 0}) for name, layer in layers.items()})
-        return with_predictors(
-            self.dense, recipe, plan, fit_predictors(self.dense, plan, Fitting(recipe, *self.fitting))
-        )
+        trained = trained_predictors(self.flow, plan) if section.kind == "trained" else {}
+        fitting = Fitting(recipe, *self.fitting, trained)
+        return with_predictors(self.dense, recipe, plan, fit_predictors(self.dense, plan, fitting))
 
 
 def recall(design: Design, run: GoldenRun, kept: float) -> float:
@@ -121,6 +125,19 @@ def measure(network: Network, section: PredictorSection, kept: float) -> Measure
     )
 
 
+def practised(recipe: Recipe, by: str, seed: int) -> Network:
+    """The recipe's network, trained with that seed while lazy layers practise so, and with the predictors of it."""
+    updates = {
+        "name": f"{recipe.name}_{by}_{seed}",
+        "seed": seed,
+        "quantise": recipe.quantise.model_copy(update={"gate_by": by}),
+        "predictor": PredictorSection(kind="trained" if by == "training" else "linear"),
+    }
+    flow = Flow(recipe.model_copy(update=updates), Workspace(Path("build/bench") / str(updates["name"])), Console())
+    flow.run(hardware=False)
+    return Network(flow)
+
+
 def main() -> int:
     """Measure, compare, print."""
     options = parser(__doc__.splitlines()[0] if __doc__ else "")
@@ -140,7 +157,18 @@ def main() -> int:
             f"{100 * one.accuracy:.2f} %, {100 * one.recall:.1f} %, {100 * one.filters:.1f} %; {one.bytes:,.0f}; "
             f"{one.macs:,}, {one.table_bytes:,.0f}",
         )
-    figures: dict[str, JsonValue] = {"kinds": [dict(vars(one)) for one in found]}
+    practices: list[JsonValue] = []
+    for by in PRACTICES:
+        networks = [practised(recipe, by, seed) for seed in SEEDS]
+        for kept in SHARES:
+            runs = [measure(network, network.flow.recipe.predictor, kept) for network in networks]
+            accuracies, recalls = [100 * one.accuracy for one in runs], [100 * one.recall for one in runs]
+            report.row(
+                f"practice by {by}, {100 * kept:g} %: accuracy at {len(SEEDS)} seeds, recall",
+                f"{np.mean(accuracies):.2f} % ({min(accuracies):.2f}-{max(accuracies):.2f}), {np.mean(recalls):.1f} %",
+            )
+            practices.append({"by": by, "share": kept, "accuracy": [one.accuracy for one in runs]})
+    figures: dict[str, JsonValue] = {"kinds": [dict(vars(one)) for one in found], "practices": practices}
     return report.finish(figures, arguments.json)
 
 

@@ -572,14 +572,14 @@ def predict(flow: Flow, aside: Path) -> None:
     frames = integer_frames(graph, flow.frames.calibration[: flow.recipe.predictor.frames])
     plan = Plan.of(flow.recipe, dense)
     labels = None if flow.recipe.data is None else flow.data.train_y[: len(frames)].astype(np.int64)
-    trained = _trained_predictors(flow, plan) if flow.recipe.predictor.kind == "trained" else {}
+    trained = trained_predictors(flow, plan) if flow.recipe.predictor.kind == "trained" else {}
     fitted = fit_predictors(dense, plan, Fitting(flow.recipe, frames, labels, trained))
     predictors.save(aside / PREDICTORS, fitted.predictors)
     pinned = most_chosen(with_predictors(dense, flow.recipe, plan, fitted), plan, frames)
     (aside / SELECTED).write_text(json.dumps(asdict(Selected(pinned, fitted.thresholds))) + "\n")
 
 
-def _trained_predictors(flow: Flow, plan: Plan) -> dict[str, predictors.Predictor]:
+def trained_predictors(flow: Flow, plan: Plan) -> dict[str, predictors.Predictor]:
     """Those of lazy layers that were trained with the network; UserError names a layer without one."""
     network, result = flow.quantised_network(), dict[str, predictors.Predictor]()
     for name in plan.lazy:
