@@ -51,7 +51,7 @@ def test_no_image_is_in_both_parts() -> None:
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown dataset 'mnits'; known: cifar10, digits, fashion-mnist, mnist"):
+    with pytest.raises(ValueError, match="unknown dataset 'mnits'; known: cifar10, digits, fashion-mnist, imagenet_"):
         data.load("mnits", 0)
     with pytest.raises(ValueError, match="unknown model 'vgg'; known: digits_cnn"):
         models.build("vgg", (1, 8, 8), 10, 0)
@@ -116,7 +116,7 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
 def test_the_rate_rises_and_falls_and_does_so_again_to_half_the_peak() -> None:
     settings = train.TrainSettings(epochs=4, seed=1, optimiser="sgd", rate=0.8, warmup=0.5, restarts=(2,))
     model = torch.nn.Linear(1, 1)
-    optimiser = settings.optimiser_for(model)
+    (optimiser,) = settings.optimisers_for(model)
     schedule, rates = settings.schedule(optimiser, steps=4), []
     for _ in range(16):
         rates.append(optimiser.param_groups[0]["lr"])
