@@ -6,8 +6,11 @@ their shifts are set by what the layers see, so that outputs are neither all zer
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from zlib import crc32
 
 import numpy as np
@@ -35,11 +38,35 @@ from hw.design import (
     Residual,
     Source,
 )
+from hw.emit import emit
 from sim import golden
+from sim.verilated import build
 
 LOGITS = IntFormat(48, True, 0)  # wide enough for every accumulator that a design may have
 MAX_CYCLES = 30_000  # estimate of a frame's cycles; the RTL has overheads on top
 CALIBRATION_FRAMES = 12
+
+
+ROOT = Path(__file__).parent.parent
+
+
+# -- RTL --------------------------------------------------------------------------------------------------------------
+def built(design: Design) -> tuple[Path, Path]:
+    """The folder of the emitted `design` and the library of its RTL; under build/, so that both are used again.
+
+    Tests in several processes share them: they take turns, and a file that is right already is left alone.
+    """
+    folder = ROOT / "build" / "tests" / "designs" / design.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as turn, TemporaryDirectory(dir=folder.parent) as aside:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        emit(design, Path(aside))
+        for file in [file for file in Path(aside).rglob("*") if file.is_file()]:
+            target = folder / file.relative_to(aside)
+            if not target.exists() or target.read_bytes() != file.read_bytes():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+        return folder, build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
 
 
 # -- frames -----------------------------------------------------------------------------------------------------------

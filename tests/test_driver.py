@@ -16,14 +16,13 @@ import pytest
 from hw import image
 from hw.control import Control
 from hw.design import Design, Mode, Selection
-from hw.emit import emit
 from hw.frames import dequantise_input
 from hw.registers import LayerRegister, Register, layer_register
 from sim import golden
 from sim.device import VerilatedDevice
 from sim.verilated import build
 from sw.driver import Description, DescriptionError, Device, Driver, DriverError
-from tests.designs import random_design, random_frames
+from tests.designs import built, random_design, random_frames
 
 ROOT = Path(__file__).parent.parent
 SEED = 106  # every kind of predictor
@@ -33,9 +32,7 @@ CORE_ADDRESS = 0xA000_0000
 @cache
 def emitted() -> tuple[Design, Path]:
     design = random_design(SEED)
-    folder = ROOT / "build" / "tests" / "designs" / design.name
-    emit(design, folder)
-    return design, folder
+    return design, built(design)[0]
 
 
 def verilated() -> VerilatedDevice:

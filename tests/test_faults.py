@@ -11,15 +11,13 @@ import pytest
 
 from hw import image
 from hw.design import Design, IntArray
-from hw.emit import emit
 from hw.registers import Register, Status
 from sim import golden
 from sim.faults import BusError, FlippedBit, FrameLength, Refusal, RegisterWrite, Response, Silence, Unread
 from sim.memory import FixedLatency, Stalls
-from sim.verilated import RtlRun, SimulationError, VerilatedModel, build
-from tests.designs import checked, random_design, random_frames
+from sim.verilated import RtlRun, SimulationError, VerilatedModel
+from tests.designs import built, checked, random_design, random_frames
 
-ROOT = Path(__file__).parent.parent
 SEEDS = (28, 19)
 MEMORY = FixedLatency(latency=7, outstanding=4)
 
@@ -33,9 +31,7 @@ def emitted(seed: int, crc_bits: int = NO_CRC) -> tuple[Design, Path, bytes]:
     """A random design with checksums of so many bits."""
     design = checked(random_design(seed), crc_bits, block=20)
     design = replace(design, name=f"{design.name}_crc{crc_bits}")
-    folder = ROOT / "build" / "tests" / "designs" / design.name
-    emit(design, folder)
-    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
+    folder, library = built(design)
     return design, library, (folder / "weights.bin").read_bytes()
 
 

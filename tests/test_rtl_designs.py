@@ -10,13 +10,11 @@ import pytest
 
 from hw.control import Changes, Control
 from hw.design import Design, IntArray, Mode, Selection
-from hw.emit import emit
 from sim import golden
 from sim.memory import FixedLatency, Stalls
-from sim.verilated import RtlRun, VerilatedModel, build
-from tests.designs import random_design, random_frames, random_residual_design, random_threshold
+from sim.verilated import RtlRun, VerilatedModel
+from tests.designs import built, random_design, random_frames, random_residual_design, random_threshold
 
-ROOT = Path(__file__).parent.parent
 FRAMES = 14
 
 # Between them: 0 to 3 head stages, 1 to 4 engine steps, 1 to 8 pixels, buses of 4 to 16 bytes, lazy and dense layers,
@@ -37,9 +35,7 @@ GAPS = FixedLatency(latency=10, outstanding=2, gap_every=15, gap_cycles=4)
 def emitted(seed: int) -> tuple[Design, Path, bytes]:
     """A random design, the library of its RTL, its weight image; under build/, so that it is reused from run to run."""
     design = random_residual_design(seed - RESIDUAL) if seed >= RESIDUAL else random_design(seed)
-    folder = ROOT / "build" / "tests" / "designs" / design.name
-    emit(design, folder)
-    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
+    folder, library = built(design)
     return design, library, (folder / "weights.bin").read_bytes()
 
 
