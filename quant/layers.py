@@ -153,9 +153,12 @@ class QuantNetwork(Branched):
         return to_integers(weights.value, self.formats[name].exponent, name), bias.to(torch.int64)
 
     def predictor(self, name: str) -> LinearPredictor | None:
-        """The integer predictor of layer `name` that was trained with it (see `sw.gate`), if one was."""
+        """The integer predictor of layer `name` that was trained with it (see `sw.gate`), if one was.
+
+        One whose training ended before it began (`sw.gate.FIRST_FITTED` batches) is none.
+        """
         trained = trained_predictor(self.get_submodule(name))
-        if trained is None:
+        if trained is None or not trained.started:
             return None
         unit = 2.0 ** (self.accumulator_exponent_of(name) - self.formats[name].exponent)  # of its input's integers
         mean, weights, bias = (x.detach().double().numpy() for x in (trained.mean, trained.weights, trained.bias))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +90,7 @@ def _run_batch(network: QuantNetwork, frames: Tensor, lazy: Mapping[str, LazyLay
     records = []
     values: Tensor | IntQuantTensor = frames
     feature_map = values  # what the next layer with weights reads, still with its channels apart
-    kept: dict[str, Any] = {}
+    kept: dict[str, Tensor | IntQuantTensor] = {}
     for name, layer in network.named_children():
         if name in network.reads:
             values = feature_map = kept[network.reads[name]]

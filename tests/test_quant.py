@@ -1,5 +1,6 @@
 """Quantised networks: formats, exact integers, export, and the torch witness of lazy inference."""
 
+import copy
 from collections import OrderedDict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from quant import check, export, lazy
 from quant import train as quant_train
 from quant.layers import INPUT, Format, QuantError, QuantNetwork, folded, quantised, to_integers
 from sw import data, models, predictors, train
+from sw.gate import PREDICTOR, TrainedPredictor
 
 DIGITS = data.load("digits", 0)
 FRAMES = DIGITS.test_x[:40]
@@ -241,6 +243,15 @@ def test_a_dense_layer_behind_a_dense_one_sees_its_values_as_strengths() -> None
     assert (strengths[:, :400] == 0).all()
     weights, bias = (x.numpy() for x in network.integers("dense2"))
     assert (run.logits == strengths @ weights.T + bias).all()  # after ReLU a strength is the value itself
+
+
+def test_a_predictor_that_has_not_begun_to_learn_is_none(network: QuantNetwork) -> None:
+    early = copy.deepcopy(network)
+    predictor = TrainedPredictor(16, 32)
+    early.get_submodule("conv2").add_module(PREDICTOR, predictor)
+    assert early.predictor("conv2") is None
+    predictor.started.fill_(True)
+    assert early.predictor("conv2") is not None
 
 
 def test_the_best_scores_are_chosen_and_the_rest_is_absent(network: QuantNetwork) -> None:
