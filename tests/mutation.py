@@ -1,7 +1,7 @@
 """Mutation testing: small bugs, drawn from what can be changed in a source, and whether tests find them.
 
-Python is changed in its syntax tree, SystemVerilog in its text. A mutant that changes nothing that can be seen counts as
-one that was missed.
+Python is changed in its syntax tree, SystemVerilog in its text. A mutant that changes nothing that can be seen counts
+as one that was missed.
 """
 
 from __future__ import annotations
