@@ -26,6 +26,7 @@ from flow.workspace import Workspace
 from hw.design import Design, IntArray, Mode, Selection
 from sim import golden
 from sim.golden import GoldenRun
+from sw.losses import LOSSES
 from sw.predictors import top
 
 RECIPE = Path("recipes/digits.toml")
@@ -33,6 +34,7 @@ SHARES = (0.25, 0.5)
 KINDS = (
     PredictorSection(kind="linear"),
     PredictorSection(kind="linear", select=Mode.THRESHOLD),
+    *(PredictorSection(kind="linear", loss=loss) for loss in LOSSES),
     PredictorSection(kind="low_rank", rank=2),
     PredictorSection(kind="low_rank", rank=4),
     PredictorSection(kind="low_rank", rank=8),
@@ -62,7 +64,8 @@ class Measured:
 def label(section: PredictorSection) -> str:
     """How a kind is called in the table."""
     rank = f" {section.rank}" if section.kind == "low_rank" else ""
-    return f"{section.kind}{rank}{f', {section.select}' if section.select else ''}"
+    told = (section.select or "", f"{section.loss} loss" if section.loss != "squared" else "")
+    return ", ".join((f"{section.kind}{rank}", *filter(None, told)))
 
 
 @dataclass(frozen=True)

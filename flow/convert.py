@@ -155,7 +155,7 @@ class Fitting:
                 means = [targets[labels == label].mean(axis=0) for label in np.unique(labels)]
                 return predictors.ClassPredictor(best(np.array(means, np.float64), share))
             case _:
-                return predictors.fit(strengths, targets)
+                return predictors.fit(strengths, targets, loss=section.loss)
 
 
 @dataclass(frozen=True)

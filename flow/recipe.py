@@ -190,13 +190,22 @@ class PredictorSection(Section):
     `quantise.gate_by`), `low_rank` two thin ones with `rank` values between, `paths` a Boolean one on which channels
     are activated, `classes` masks of the classes that are wanted. `select` says how filters are taken after reset: the
     best ones (`top`), or those above a `threshold` that leaves as many on average; if nothing is said, `threshold` for
-    paths and classes, else `top`.
+    paths and classes, else `top`. By which `loss` (see `sw.losses`) `linear` follows the filters' strengths.
     """
 
     kind: Literal["linear", "trained", "low_rank", "paths", "classes"] = "linear"
     rank: PositiveInt = 8
+    loss: Literal["squared", "absolute", "ranking", "top"] = "squared"
     select: Mode | None = None
     frames: Annotated[int, Field(ge=2, strict=True)] = 4096
+
+    @model_validator(mode="after")
+    def _only_linear_has_a_loss(self) -> Self:
+        if self.loss != "squared" and self.kind != "linear":
+            raise ValueError(
+                f"loss is '{self.loss}' and kind '{self.kind}'; accepted: other losses than squared of linear"
+            )
+        return self
 
 
 class BoardSection(Section):

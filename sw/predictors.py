@@ -16,7 +16,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from sw import losses
 from sw.archive import read
+from sw.losses import Loss
 from sw.train import write_atomically
 
 IntArray = NDArray[np.int64]
@@ -157,8 +159,10 @@ KINDS: Mapping[str, type[Predictor]] = MappingProxyType(
 
 
 # -- fitting ----------------------------------------------------------------------------------------------------------
-def fit(strengths: NDArray[np.generic], targets: NDArray[np.generic], ridge: float = 1e-3) -> LinearPredictor:
-    """The linear predictor whose scores best follow `targets` in the least squares sense.
+def fit(
+    strengths: NDArray[np.generic], targets: NDArray[np.generic], ridge: float = 1e-3, loss: Loss = "squared"
+) -> LinearPredictor:
+    """The linear predictor whose scores best follow `targets` in the least squares sense, or by another of `sw.losses`.
 
     `strengths` (n, channels) are what the layer's input shows; `targets` (n, filters) the strengths of its output when
     every filter is computed. `ridge` is relative to the mean variance of the input channels. Only the order of the
@@ -170,7 +174,11 @@ def fit(strengths: NDArray[np.generic], targets: NDArray[np.generic], ridge: flo
     98% after one at 25, 50, 75 and 100%). Scaling or centring each frame made no difference.
     """
     x, y = _checked(strengths, targets)
-    return rounded(_ridge(x, y, ridge), x.mean(axis=0), y.mean(axis=0))
+    weights, scores = _ridge(x, y, ridge), y.mean(axis=0)
+    if loss != "squared":
+        weights, bias = losses.descend(x, y, weights, loss)
+        scores = x.mean(axis=0) @ weights + bias
+    return rounded(weights, x.mean(axis=0), scores)
 
 
 def rounded(weights: FloatArray, strengths: FloatArray, scores: FloatArray) -> LinearPredictor:

@@ -1,11 +1,15 @@
 """Predictors: fitting, integers, files."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
+from flow.recipe import PredictorSection
 from sw import predictors
+from sw.losses import LOSSES, Loss
 from sw.predictors import ClassPredictor, LinearPredictor, PathPredictor
 
 
@@ -53,6 +57,43 @@ def test_scores_share_one_scale_and_keep_their_offsets() -> None:
     scores = predictors.fit(strengths, targets, ridge=0).scores(strengths)
     slope = (scores.max() - scores.min()) / (targets.max() - targets.min())
     assert np.abs(scores / slope - targets).max() < 0.01 * (targets.max() - targets.min())
+
+
+@pytest.mark.parametrize("loss", ["absolute", "ranking", "top"])
+def test_every_loss_betters_itself(loss: Loss) -> None:
+    """Of strengths that a rectifier bends and outliers spoil, which least squares serves badly."""
+    random = np.random.default_rng(7)
+    strengths = random.integers(0, 4000, (600, 12))
+    bent = np.maximum(strengths @ random.normal(0, 1, (12, 20)) + random.normal(0, 3000, 20), 0)
+    bent[::20] *= 20
+    chosen, plain = (predictors.fit(strengths, bent, loss=each) for each in (loss, "squared"))
+    assert np.abs(chosen.weights).max() == 127
+    kept = [predictors.recall(x, strengths, bent, keep=5) for x in (chosen, plain)]
+    assert kept[0] > kept[1] + 0.01
+    again = predictors.fit(strengths, bent, loss=loss)
+    assert (again.weights == chosen.weights).all() and (again.bias == chosen.bias).all()  # noqa: PT018
+
+
+@pytest.mark.parametrize("loss", ["absolute", "ranking", "top"])
+def test_losses_bear_what_does_not_vary(loss: Loss) -> None:
+    strengths, targets = strengths_and_targets(3)
+    assert predictors.fit(strengths, targets[:, :1], loss=loss).weights.shape == (6, 1)
+    constant = predictors.fit(np.zeros_like(strengths), np.tile([3, 1, 2], (300, 1)), loss=loss)
+    assert predictors.top(constant.scores(strengths), 1)[:, 0].all()
+
+
+def test_losses_are_least_at_the_right_order() -> None:
+    targets = torch.tensor([[4.0, 3.0, 2.0, 1.0, 0.0]])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for loss in LOSSES.values():
+            right, wrong = (sum(loss(scores, targets) for _ in range(20)) for scores in (targets, targets.flip(1)))
+            assert right < wrong
+    assert (
+        set(LOSSES) | {"squared"}
+        == set(get_args(Loss))
+        == set(get_args(PredictorSection.model_fields["loss"].annotation))
+    )
 
 
 def test_absent_channels_and_constant_targets_do_not_break_the_fit() -> None:

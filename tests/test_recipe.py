@@ -124,6 +124,10 @@ MISTAKES = {
     ),
     "section that is no table": ("train = 3\n" + MINIMAL, "'train' is 3; accepted: a table"),
     "not TOML": ("name = net", "is not TOML:"),
+    "a loss of a kind without": (
+        MINIMAL + '[predictor]\nkind = "paths"\nloss = "top"\n',
+        "loss is 'top' and kind 'paths'; accepted: other losses than squared of linear",
+    ),
 }
 
 
