@@ -66,7 +66,7 @@ OPERATORS: tuple[Operator, ...] = (
         "accumulators of a Conv with stride 1 and 'same' padding, whose scale is not coarser than the other's",
         "the layer's bias; a residual, added in the drain. Of two quantised maps: a convolution with a diagonal of "
         "2-bit weights that adds. Layers where branches begin or end are dense, on the engine; others may be lazy",
-        "two branches that are not quantised; lazy layers where branches begin or end, or in the head; Vitis HLS",
+        "two branches that are not quantised; lazy layers where branches begin or end, or in the head",
         "of a constant bias, or of two branches",
     ),
     Operator("Relu", "after Conv, Gemm or MatMul", "the lower bound of the layer's saturation", summary=""),

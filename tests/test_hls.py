@@ -13,20 +13,25 @@ from hw.design import Design, IntArray, Mode, Selection
 from hw.emit.hls import Vectors, emit_hls, sources, valid_reuse
 from sim import golden
 from sim.hls import HlsError, HlsModel, HlsRun, build, run_test_bench
-from tests.designs import digits_like, random_design, random_frames, random_threshold
+from tests.designs import digits_like, random_design, random_frames, random_residual_design, random_threshold
 
 ROOT = Path(__file__).parent.parent
 FRAMES = 14
 
-# As in test_rtl_designs: all kinds of predictor, pinned filters, pruned taps, strides and pools, kernels of one row.
-QUICK = (12, 28, 106)
-FULL = tuple(seed for seed in range(100, 130) if seed not in QUICK)
+# As in test_rtl_designs: all kinds of predictor, pinned filters, pruned taps, strides and pools, kernels of one row;
+# from RESIDUAL on with branches.
+RESIDUAL = 1000
+QUICK = (12, 28, 106, RESIDUAL + 10)
+FULL = tuple(seed for seed in (*range(100, 130), *range(RESIDUAL, RESIDUAL + 20)) if seed not in QUICK)
 SEEDS = [*QUICK, *(pytest.param(seed, marks=pytest.mark.full) for seed in FULL)]
 
 
 @cache
 def emitted(seed: int | None) -> tuple[Design, Path]:
-    design = digits_like(3) if seed is None else random_design(seed)
+    if seed is None:
+        design = digits_like(3)
+    else:
+        design = random_design(seed) if seed < RESIDUAL else random_residual_design(seed - RESIDUAL)
     project = ROOT / "build" / "tests" / "hls" / design.name
     frames = random_frames(design, 3, 1)
     emit_hls(design, project, Vectors(frames, golden.run(design, frames).outputs))

@@ -23,7 +23,6 @@ from hw import image
 from hw.design import (
     ClassPredictor,
     Design,
-    DesignError,
     IntArray,
     IntFormat,
     Layer,
@@ -34,6 +33,7 @@ from hw.design import (
     signed_bits,
 )
 from hw.emit.geometry import Geometry
+from hw.emit.maps import slots
 
 PART = "xcku5p-ffvb676-2-e"  # any part will do; PENSTOCK_PART names another
 CLOCK_NS = 5
@@ -55,13 +55,7 @@ def emit_hls(design: Design, folder: Path, vectors: Vectors | None = None) -> No
 
     The folder holds then ``firmware/`` (the sources, with hls4ml's templates and ap_types beside them), ``weights.bin``
     and ``manifest.json`` (those of the RTL), a test bench with `vectors`, a bridge for ctypes, and ``build_prj.tcl``.
-    Raises `DesignError` for a design with branches.
     """
-    for layer in design.layers:
-        if layer.residual is not None or layer.reads is not None:
-            raise DesignError(
-                f"layer '{layer.name}' ends a branch, which the HLS C++ does not know; accepted there: chains of layers"
-            )
     texts = sources(design)
     weights = image.build(design)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -421,6 +415,7 @@ class Step:
     in_signed: bool
     filters: int
     out_width: int
+    out_pixels: int
     out_words: int
     out_signed: bool
     low: int
@@ -442,6 +437,11 @@ class Step:
     pinned: int
     first_pinned: int
     first_filter: int
+    loaded: int
+    kept: int
+    added: int
+    added_signed: bool
+    added_shift: int
     lazy: bool
     kind: str
     first_weight: int
@@ -453,6 +453,69 @@ class Step:
     first_vote: int
     first_bias: int
     first_theta: int
+
+
+@dataclass(frozen=True)
+class Store:
+    """Which maps of the tail are kept beside the two that steps read and write in turn, and where.
+
+    Map 0 is the tail's input, map i + 1 what step i leaves; a kept one gets one of some equal parts.
+    """
+
+    design: Design
+
+    @cached_property
+    def _added(self) -> tuple[int | None, ...]:
+        """For each step, the map that it adds."""
+        places = {layer.name: index + 1 for index, layer in enumerate(self.design.tail)}
+        return tuple(None if x.residual is None else places[x.residual.layer] for x in self.design.tail)
+
+    @cached_property
+    def _loaded(self) -> tuple[int | None, ...]:
+        """For each step, the map that it reads, unless the step before has just left it."""
+        sources = [max(source, -1) + 1 for source in self.design.tail_sources]
+        return tuple(None if source == index else source for index, source in enumerate(sources))
+
+    @cached_property
+    def _parts(self) -> tuple[int | None, ...]:
+        steps = list(enumerate(zip(self._added, self._loaded, strict=True), start=1))
+        last = [max((i for i, used in steps if kept in used), default=None) for kept in range(len(steps) + 1)]
+        return slots(last, over=True)
+
+    @cached_property
+    def _part_words(self) -> int:
+        pixels = self.design.engine.lanes.pixels
+        first = self.design.tail[0].input
+        maps = (first, *(layer.output for layer in self.design.tail))
+        kept = (shape for shape, part in zip(maps, self._parts, strict=True) if part is not None)
+        return max((shape.channels * -(-shape.pixels // pixels) for shape in kept), default=0)
+
+    @property
+    def words(self) -> int:
+        """Words of `pixels` pixels; 0 if nothing is kept."""
+        return self._part_words * max((part + 1 for part in self._parts if part is not None), default=0)
+
+    def _place(self, kept: int | None) -> int:
+        """The first word of a map; -1 if there is none, or it is not kept."""
+        part = None if kept is None else self._parts[kept]
+        return -1 if part is None else part * self._part_words
+
+    @property
+    def input(self) -> int:
+        """Where the tail's input is kept; here and below, -1: nowhere."""
+        return self._place(0)
+
+    def kept(self, step: int) -> int:
+        """Where step's output is kept."""
+        return self._place(step + 1)
+
+    def loaded(self, step: int) -> int:
+        """Where step's input lies, if it is not what the step before leaves."""
+        return self._place(self._loaded[step])
+
+    def added(self, step: int) -> int:
+        """Where that lies which step adds."""
+        return self._place(self._added[step])
 
 
 @dataclass(frozen=True)
@@ -477,10 +540,11 @@ def program(design: Design) -> Program:
     lanes, bus = design.engine.lanes, design.engine.bus_bytes
     weights = image.build(design)
     tables.add("header", weights[: image.HEADER_BYTES])
+    store = Store(design)
     steps = []
-    for layer, record in zip(design.tail, image.layout(design), strict=True):
+    for index, (layer, record) in enumerate(zip(design.tail, image.layout(design), strict=True)):
         geometry = Geometry(layer, lanes.pixels)
-        last = layer is design.tail[-1]
+        last, residual = layer is design.tail[-1], layer.residual
         limit_y, limit_x = geometry.limits
         window_y, window_x = geometry.steps
         kept = layer.kept_taps[list(record.order)].reshape(layer.input.channels, -1)
@@ -501,6 +565,7 @@ def program(design: Design) -> Program:
                 in_signed=layer.input_format.signed,
                 filters=layer.filters,
                 out_width=layer.output.width,
+                out_pixels=layer.output.pixels,
                 out_words=-(-layer.output.pixels // lanes.pixels),
                 out_signed=layer.output_format.signed,
                 low=0 if last else layer.output_format.low,
@@ -522,6 +587,11 @@ def program(design: Design) -> Program:
                 pinned=len(layer.pinned),
                 first_pinned=tables.add("pinned", np.frombuffer(pinned, np.int8)) // bus,
                 first_filter=first_filter,
+                loaded=store.loaded(index),
+                kept=store.kept(index),
+                added=store.added(index),
+                added_signed=residual is not None and residual.format.signed,
+                added_shift=0 if residual is None else residual.format.exponent - layer.output_format.exponent,
                 lazy=layer.lazy,
                 **_choice(layer.predictor, tables, design.engine.predictor_lanes),  # type: ignore[arg-type]
             )
@@ -610,7 +680,7 @@ class Controls:
 
 
 def _context(design: Design) -> dict[str, object]:
-    lowered, stages, engine = program(design), head_stages(design), design.engine
+    lowered, stages, engine, store = program(design), head_stages(design), design.engine, Store(design)
     kinds = {type(layer.predictor) for layer in design.tail}
     ranks = [layer.predictor.rank for layer in design.tail if isinstance(layer.predictor, LowRankPredictor)]
     lanes = engine.predictor_lanes
@@ -659,6 +729,9 @@ def _context(design: Design) -> dict[str, object]:
         "map_words": max(
             max(step.channels * step.words, 0 if step.last else step.filters * step.out_words) for step in lowered.steps
         ),
+        "store_words": max(1, store.words),
+        "input_kept": store.input,
+        "has_branches": store.words > 0,
         "has_linear": LinearPredictor in kinds,
         "has_low_rank": LowRankPredictor in kinds,
         "has_votes": bool({PathPredictor, ClassPredictor} & kinds),

@@ -40,7 +40,7 @@ class Maps:
 
     @cached_property
     def _regions(self) -> tuple[int | None, ...]:
-        return _slots(self._last_use(self.design.tail_sources))
+        return slots(self._last_use(self.design.tail_sources))
 
     @property
     def _steps(self) -> range:
@@ -78,7 +78,7 @@ class Maps:
     # -- tape
     @cached_property
     def _parts(self) -> tuple[int | None, ...]:
-        return _slots(self._last_use(self._added), over=True)
+        return slots(self._last_use(self._added), over=True)
 
     @cached_property
     def _part_entries(self) -> int:
@@ -106,7 +106,7 @@ class Maps:
         return None if added is None else self.recorded(added)
 
 
-def _slots(uses: Sequence[int | None], *, over: bool = False) -> tuple[int | None, ...]:
+def slots(uses: Sequence[int | None], *, over: bool = False) -> tuple[int | None, ...]:
     """The lowest free slot for what each step makes, which its last use frees; `uses` are the steps of those.
 
     With `over`, the step of the last use may already write what it makes into the slot.

@@ -3,7 +3,8 @@
 // Filters are computed in groups of `lane_filters`, the map in windows of `lane_pixels` neighbouring pixels; channels and
 // taps are walked in time, those of absent channels left out. Fetching the next group's weights, computing and draining
 // overlap (dataflow). A feature map lies in `lane_pixels` banks, pixel p of a channel in bank p % lane_pixels, so that
-// any unaligned window is one word of each bank.
+// any unaligned window is one word of each bank. Steps read and write two maps in turn; what a later step reads or adds is
+// kept in a store meanwhile.
 #ifndef PEN_ENGINE_H_
 #define PEN_ENGINE_H_
 
@@ -201,9 +202,11 @@ Windows:
     }
 }
 
-// Bias, requantisation, max-pooling and strengths, on the way into the output map; a last layer's sums are the answer.
+// Bias, what a branch adds, requantisation, max-pooling and strengths, on the way into the output map; a last layer's sums
+// are the answer.
 template <class CONFIG>
 void drain(const Step &step, int group, const int *list, int count, hls::stream<Sums<CONFIG>> &sums,
+           const ap_uint<8> store[CONFIG::lane_pixels][CONFIG::store_words],
            ap_uint<8> map[CONFIG::lane_pixels][CONFIG::map_words], typename CONFIG::strength_t *strengths,
            typename CONFIG::logit_t *logits) {
     Lanes<CONFIG> lanes = first_lanes<CONFIG>(step);
@@ -220,7 +223,13 @@ Windows:
                 if (at >= count || y >= step.limit_y || x >= step.limit_x || (y & stride_mask) || (x & stride_mask))
                     continue;
                 const int filter = CONFIG::order[step.first_filter + list[at]];
-                const typename CONFIG::sum_t total = sum.value[index][lane] + CONFIG::bias[step.first_filter + filter];
+                typename CONFIG::sum_t total = sum.value[index][lane] + CONFIG::bias[step.first_filter + filter];
+                if (CONFIG::has_branches && step.added >= 0) {
+                    const int from = y * step.width + x; // outputs are as many as inputs
+                    const int word = step.added + filter * step.words + from / CONFIG::lane_pixels;
+                    const int other = activation(store[from % CONFIG::lane_pixels][word], step.added_signed);
+                    total += typename CONFIG::sum_t(other) << (CONFIG::shift[step.first_filter + filter] + step.added_shift);
+                }
                 if (step.last) {
                     logits[filter] = total;
                     continue;
@@ -248,6 +257,7 @@ Windows:
 template <class CONFIG>
 void groups(const Step &step, const int *list, int count, const Column *columns, int column_count, const Run *runs,
             int run_count, const typename CONFIG::word_t *image,
+            const ap_uint<8> store[CONFIG::lane_pixels][CONFIG::store_words],
             const ap_uint<8> input[CONFIG::lane_pixels][CONFIG::map_words],
             ap_uint<8> output[CONFIG::lane_pixels][CONFIG::map_words], typename CONFIG::strength_t *strengths,
             typename CONFIG::logit_t *logits) {
@@ -261,15 +271,58 @@ Groups:
         #pragma HLS STREAM variable=sums depth=2
         fetch<CONFIG>(step, group, list, count, runs, run_count, image, bank);
         compute<CONFIG>(step, columns, column_count, input, bank, sums);
-        drain<CONFIG>(step, group, list, count, sums, output, strengths, logits);
+        drain<CONFIG>(step, group, list, count, sums, store, output, strengths, logits);
     }
 }
 
-// One layer: which filters, which columns, then groups of filters. `before` and `after` are strengths of input and output.
+// A map of the store back into the map that a step reads, and its strengths anew.
+template <class CONFIG>
+void load_map(int from, int channels, int words, bool is_signed,
+          const ap_uint<8> store[CONFIG::lane_pixels][CONFIG::store_words],
+          ap_uint<8> map[CONFIG::lane_pixels][CONFIG::map_words], typename CONFIG::strength_t *strengths) {
+Channels:
+    for (int channel = 0; channel < channels; channel++) {
+        typename CONFIG::strength_t strength = 0;
+    Words:
+        for (int word = channel * words; word < (channel + 1) * words; word++) {
+            #pragma HLS PIPELINE II=1
+            for (int lane = 0; lane < CONFIG::lane_pixels; lane++) {
+                #pragma HLS UNROLL
+                const ap_uint<8> raw = store[lane][from + word];
+                map[lane][word] = raw;
+                strength += magnitude(activation(raw, is_signed));
+            }
+        }
+        strengths[channel] = strength;
+    }
+}
+
+// `pixels` of each channel of a map into the store; the lanes behind them get zeros.
+template <class CONFIG>
+void store_map(int to, int channels, int words, int pixels, const ap_uint<8> map[CONFIG::lane_pixels][CONFIG::map_words],
+          ap_uint<8> store[CONFIG::lane_pixels][CONFIG::store_words]) {
+Channels:
+    for (int channel = 0; channel < channels; channel++) {
+    Words:
+        for (int word = 0; word < words; word++) {
+            #pragma HLS PIPELINE II=1
+            for (int lane = 0; lane < CONFIG::lane_pixels; lane++) {
+                #pragma HLS UNROLL
+                const bool inside = word * CONFIG::lane_pixels + lane < pixels;
+                const int place = channel * words + word;
+                store[lane][to + place] = inside ? map[lane][place] : ap_uint<8>(0);
+            }
+        }
+    }
+}
+
+// One layer: its input from the store, if it lies there, which filters, which columns, then groups of filters, and its
+// output into the store, if a later layer needs it. `before` and `after` are strengths of input and output.
 template <class CONFIG>
 void run_step(const Step &step, const Control &control, const bool *wanted, const typename CONFIG::word_t *image,
-              const ap_uint<8> input[CONFIG::lane_pixels][CONFIG::map_words],
-              ap_uint<8> output[CONFIG::lane_pixels][CONFIG::map_words], const typename CONFIG::strength_t *before,
+              ap_uint<8> store[CONFIG::lane_pixels][CONFIG::store_words],
+              ap_uint<8> input[CONFIG::lane_pixels][CONFIG::map_words],
+              ap_uint<8> output[CONFIG::lane_pixels][CONFIG::map_words], typename CONFIG::strength_t *before,
               typename CONFIG::strength_t *after, typename CONFIG::logit_t *logits, Counter &counter) {
     typename CONFIG::score_t scores[CONFIG::max_filters];
     #pragma HLS ARRAY_PARTITION variable=scores cyclic factor=CONFIG::score_lanes
@@ -278,6 +331,8 @@ void run_step(const Step &step, const Control &control, const bool *wanted, cons
     Run runs[CONFIG::max_channels];
     int column_count = 0, run_count = 0;
 
+    if (CONFIG::has_branches && step.loaded >= 0)
+        load_map<CONFIG>(step.loaded, step.channels, step.words, step.in_signed, store, input, before);
     if (step.lazy && control.mode != MODE_ALL)
         predict<CONFIG>(step, before, wanted, scores);
     const int count = select<CONFIG>(step, control, scores, list);
@@ -287,7 +342,9 @@ Clear:
         #pragma HLS PIPELINE II=1
         after[filter] = 0;
     }
-    groups<CONFIG>(step, list, count, columns, column_count, runs, run_count, image, input, output, after, logits);
+    groups<CONFIG>(step, list, count, columns, column_count, runs, run_count, image, store, input, output, after, logits);
+    if (CONFIG::has_branches && step.kept >= 0)
+        store_map<CONFIG>(step.kept, step.filters, step.out_words, step.out_pixels, output, store);
 
     int words = 0, fetched = 0;
 Words:
@@ -311,7 +368,7 @@ Words:
     for (int at = 0; at < count; at++)
         told.chosen[CONFIG::order[step.first_filter + list[at]]] = 1;
     if (!step.last) {
-        const int rows = ((step.limit_y - 1) >> step.log_stride >> step.log_pool) + 1, pixels = rows * step.out_width;
+        const int pixels = step.out_pixels;
         for (int at = 0; at < count; at++) {
             const int filter = CONFIG::order[step.first_filter + list[at]];
             for (int pixel = 0; pixel < pixels; pixel++)
@@ -350,6 +407,8 @@ void tail(hls::stream<in_T> &in, const typename CONFIG::word_t *image, const int
     ap_uint<8> even[CONFIG::lane_pixels][CONFIG::map_words], odd[CONFIG::lane_pixels][CONFIG::map_words];
     #pragma HLS ARRAY_PARTITION variable=even complete dim=1
     #pragma HLS ARRAY_PARTITION variable=odd complete dim=1
+    ap_uint<8> store[CONFIG::lane_pixels][CONFIG::store_words];
+    #pragma HLS ARRAY_PARTITION variable=store complete dim=1
     typename CONFIG::strength_t even_strengths[CONFIG::max_channels], odd_strengths[CONFIG::max_channels];
     typename CONFIG::logit_t logits[CONFIG::outputs];
     #pragma HLS ALLOCATION function instances=run_step<CONFIG> limit=1
@@ -371,6 +430,8 @@ Pixels:
             even_strengths[channel] += magnitude(value);
         }
     }
+    if (CONFIG::has_branches && CONFIG::input_kept >= 0)
+        store_map<CONFIG>(CONFIG::input_kept, first.channels, first.words, first.height * first.width, even, store);
     const bool fits = image_fits<CONFIG>(image);
     *status = fits ? 0 : 1;
 Steps:
@@ -380,9 +441,11 @@ Steps:
         Counter counter = {0, 0};
         if (fits) {
             if (index % 2 == 0)
-                run_step<CONFIG>(step, control, wanted, image, even, odd, even_strengths, odd_strengths, logits, counter);
+                run_step<CONFIG>(step, control, wanted, image, store, even, odd, even_strengths, odd_strengths, logits,
+                                 counter);
             else
-                run_step<CONFIG>(step, control, wanted, image, odd, even, odd_strengths, even_strengths, logits, counter);
+                run_step<CONFIG>(step, control, wanted, image, store, odd, even, odd_strengths, even_strengths, logits,
+                                 counter);
         }
         chosen[index] = counter.chosen;
         bytes[index] = counter.bytes;

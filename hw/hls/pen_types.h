@@ -33,7 +33,7 @@ struct Step {
     int channels, height, width, words;
     bool in_signed;
     // The output map, after pooling.
-    int filters, out_width, out_words;
+    int filters, out_width, out_pixels, out_words;
     bool out_signed;
     int low, high; // of an output
     bool last;     // accumulators leave as they are
@@ -48,6 +48,12 @@ struct Step {
     int image_word, record_words;
     int pinned, first_pinned; // filters whose records are on chip; in words
     int first_filter;         // bias, shift, and the order in which filters are computed
+    // Branches; places are words of the store, -1 for none.
+    int loaded;            // the input, where it is not what the step before leaves
+    int kept;              // where the output goes, for steps that come later
+    int added;             // what is added to the sums: a map of as many pixels as the input, a channel for each filter
+    bool added_signed;
+    int added_shift;       // its shift up to the accumulators is a filter's shift and this
     // Laziness.
     bool lazy;
     Kind kind;
