@@ -34,7 +34,7 @@ from torch.nn import functional
 
 import quant.checkpoint
 from bench.table import Report, parser
-from flow.study import dequantised
+from quant.plain import dequantised
 from sw import data, models, train
 from sw.paths import admm, cut, path, routing, scores
 from sw.paths.cut import Cut, OneVsAll, Responses, Size

@@ -129,13 +129,13 @@ def _options(layer: LayerSection, predictor_file: Path | None, pruned: bool, mod
 class Fitting:
     """How predictors are fitted, and on what: integer `frames` (n, c, h, w), and `labels` (n,) where there are some.
 
-    Of layers in `trained` the predictor is known already.
+    Of layers in `known` the predictor is there already: trained with the network, or of its critical paths.
     """
 
     recipe: Recipe
     frames: IntArray
     labels: IntArray | None = None
-    trained: Mapping[str, predictors.Predictor] = field(default_factory=dict)
+    known: Mapping[str, predictors.Predictor] = field(default_factory=dict)
 
     def fit(
         self, share: float, strengths: IntArray, targets: IntArray, labels: IntArray | None
@@ -189,7 +189,7 @@ def fit_predictors(dense: Design, plan: Plan, fitting: Fitting) -> Fitted:
         strengths = np.concatenate([trace.strengths for trace in full])
         labels = None if fitting.labels is None else np.tile(fitting.labels, len(full))
         targets = np.concatenate([golden.strength(trace.output) for trace in full])
-        predictor = fitting.trained.get(layer.name) or fitting.fit(keep, strengths, targets, labels)
+        predictor = fitting.known.get(layer.name) or fitting.fit(keep, strengths, targets, labels)
         fitted.predictors[layer.name] = predictor
         counting = isinstance(predictor, predictors.PathPredictor | predictors.ClassPredictor)
         scores = predictor.scores(strengths)
@@ -233,12 +233,8 @@ def software(predictor: Predictor) -> predictors.Predictor:
     return predictors.KINDS[type(predictor).__name__](**vars(predictor))
 
 
-def most_chosen(design: Design, plan: Plan, frames: IntArray) -> dict[str, list[int]]:
-    """The filters to pin in each layer of which the plan pins some: those chosen most often on integer `frames`.
-
-    Of equals the lower index, so for layers that are not lazy the first ones.
-    """
-    ranking = by_choice(design, frames)
+def pinned(design: Design, plan: Plan, ranking: Mapping[str, IntArray]) -> dict[str, list[int]]:
+    """The filters to pin in each layer of which the plan pins some: the first ones in the `ranking` of its filters."""
     result: dict[str, list[int]] = {}
     for layer in design.tail:
         count = plan.layers.get(layer.name, LayerSection()).pinned

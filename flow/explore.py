@@ -30,7 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from flow import boards
-from flow.convert import by_choice, integer_frames
+from flow.convert import integer_frames
 from flow.errors import UserError
 from flow.network import channels_last
 from flow.recipe import PruneSection, Recipe
@@ -308,7 +308,7 @@ class Judges:
         if (folder := flow.workspace.folder) not in self._rankings:
             tail = tuple(replace(layer, pinned=()) for layer in flow.design.tail)
             calibration = integer_frames(flow.graph, flow.frames.calibration[: flow.recipe.predictor.frames])
-            self._rankings[folder] = by_choice(replace(flow.design, tail=tail), calibration)
+            self._rankings[folder] = flow.ranking(replace(flow.design, tail=tail), calibration)
         return self._rankings[folder]
 
 

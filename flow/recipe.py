@@ -191,6 +191,9 @@ class PredictorSection(Section):
     are activated, `classes` masks of the classes that are wanted. `select` says how filters are taken after reset: the
     best ones (`top`), or those above a `threshold` that leaves as many on average; if nothing is said, `threshold` for
     paths and classes, else `top`. By which `loss` (see `sw.losses`) `linear` follows the filters' strengths.
+
+    `paths` is the file for the hardware that `penstock paths` has written for this network: then `paths` and `classes`
+    come from it, and pinned filters are those that it calls wanted most often.
     """
 
     kind: Literal["linear", "trained", "low_rank", "paths", "classes"] = "linear"
@@ -198,6 +201,7 @@ class PredictorSection(Section):
     loss: Literal["squared", "absolute", "ranking", "top"] = "squared"
     select: Mode | None = None
     frames: Annotated[int, Field(ge=2, strict=True)] = 4096
+    paths: FilePath | None = None
 
     @model_validator(mode="after")
     def _only_linear_has_a_loss(self) -> Self:
@@ -309,13 +313,14 @@ class ExploreSection(Section):
 class Recipe(Section):
     """What is built: a network (from data and model, or from a QONNX file), its accelerator and how it is verified.
 
-    `order` is that of filters in the weight image: as trained, or such that those that fire together lie together.
+    `order` is that of filters in the weight image: as trained, or such that those that fire together lie together, by
+    what the quantised network shows (`coactivation`) or by the file `predictor.paths` (`paths`).
     Without any layer's section, every engine layer but the last is lazy and computes half of its filters.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
     seed: Seed = 1
-    order: Literal["trained", "coactivation"] = "trained"
+    order: Literal["trained", "coactivation", "paths"] = "trained"
     data: DataSection | None = None
     model: ModelSection | None = None
     train: TrainSection = TrainSection()
@@ -363,6 +368,10 @@ class Recipe(Section):
                 "predictor.kind is 'classes' with [onnx], whose inputs have no labels; "
                 "accepted: linear, low_rank, paths"
             )
+        if self.order == "paths" and self.predictor.paths is None:
+            raise ValueError("order is 'paths' without predictor.paths; accepted: trained, coactivation")
+        if self.predictor.paths is not None and self.onnx is not None:
+            raise ValueError("predictor.paths with [onnx]; accepted: [data] and [model], whose network has the paths")
         if self.predictor.kind == "trained" and (
             self.onnx is not None or (self.quantise.gate_by != "training" or self.quantise.gate == 1)
         ):
@@ -404,7 +413,7 @@ def lazy_layers(recipe: Recipe) -> tuple[str, ...]:
     return tuple(name for name, layer in (recipe.layers or {}).items() if layer.weights is Source.LAZY)
 
 
-FILES = {"onnx": {"file", "calibration"}, "model": {"checkpoint"}, "paths": {"human"}}
+FILES = {"onnx": {"file", "calibration"}, "model": {"checkpoint"}, "predictor": {"paths"}, "paths": {"human"}}
 """Keys that name files, by section."""
 
 

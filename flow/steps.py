@@ -26,26 +26,29 @@ import onnx
 import torch
 from pydantic import BaseModel, JsonValue
 from rich.console import Console
+from torch import nn
 
 import hw.synthesis
 import quant.checkpoint
 import quant.export
 import quant.lazy
+import quant.plain
 import quant.train
 import sw.data
 import sw.gate
 import sw.models
 import sw.train
-from flow import boards, figures
+from flow import boards, figures, handed
 from flow.compare import Difference, differences
 from flow.convert import (
     Fitting,
     Plan,
     Selected,
+    by_choice,
     convert,
     fit_predictors,
     integer_frames,
-    most_chosen,
+    pinned,
     with_predictors,
 )
 from flow.errors import UserError, VerificationError
@@ -68,11 +71,12 @@ from sim.verilated import RtlRun, VerilatedModel, build
 from sw import predictors
 from sw.archive import first_line
 from sw.order import reordered
-from sw.paths.hardware import co_activation_order
+from sw.paths.hardware import HardwarePaths, co_activation_order
 from sw.pruning import schedules, scores
 from sw.pruning.masks import Pruned, Unit, shrink
 
-FLOAT, PRUNED, QUANTISED, ORDERED = "float.pt", "pruned.pt", "quantised.pt", "ordered.pt"
+FLOAT, PRUNED, QUANTISED = "float.pt", "pruned.pt", "quantised.pt"
+ORDERED, ORDERS = "ordered.pt", "orders.npz"
 MODEL, FRAMES, ACCURACY = "model.onnx", "frames.npz", "accuracy.json"
 PREDICTORS, SELECTED, BOARD = "predictors.npz", "selected.json", "board.json"
 RTL, IMAGE, MANIFEST, DRIVER, VECTORS = "rtl", "weights.bin", "manifest.json", "driver.json", "vectors.npz"
@@ -274,6 +278,32 @@ class Flow:
     def quantised_network(self) -> QuantNetwork:
         """The Brevitas network, its filters in the recipe's order."""
         return self._network(QUANTISED if self.recipe.order == "trained" else ORDERED)
+
+    @cached_property
+    def floating(self) -> nn.Sequential:
+        """The network in floating point: without pruned filters, or with the weights of kept integers."""
+        assert self.recipe.model is not None
+        if self.recipe.model.checkpoint is None:
+            return self.trained().model
+        return quant.plain.dequantised(self._network(QUANTISED))
+
+    @cached_property
+    def paths(self) -> HardwarePaths | None:
+        """The critical paths of `floating` that the recipe names a file of."""
+        return None if self.recipe.predictor.paths is None else handed.load(self.recipe, self.floating)
+
+    @property
+    def orders(self) -> dict[str, IntArray]:
+        """Which filters of `floating` are those of the design, by layer; none where they are in the same order."""
+        if self.recipe.order == "trained":
+            return {}
+        with np.load(self.path(ORDERS), allow_pickle=False) as archive:
+            return dict(archive)
+
+    def ranking(self, design: Design, frames: IntArray) -> dict[str, IntArray]:
+        """The filters of engine layers, the first to pin first: by critical paths, or as chosen on integer `frames`."""
+        known = {} if self.paths is None else handed.ranking(self.paths, self.orders)
+        return by_choice(design, frames) | known
 
     def _network(self, name: str) -> QuantNetwork:
         twin = self.trained().model if self.recipe.prune is not None else self._untrained().eval()
@@ -495,16 +525,26 @@ ORDERED_BY = 256  # training images that tell which filters fire together
 def order(flow: Flow, aside: Path) -> None:
     """Put the filters of every layer but the last in the order of co-activation; nothing else changes.
 
-    A filter fires where its output is among the stronger half.
+    A filter fires where its output is among the stronger half, or the order is that which critical paths come with.
     """
     network = flow._network(QUANTISED)
+    if flow.recipe.order == "paths":
+        assert flow.paths is not None
+        orders = {layer.name: layer.order for layer in flow.paths.layers}
+    else:
+        orders = _fired_together(flow, network)
+    quant.train.save(aside / ORDERED, reordered(network, orders))
+    write_npz(aside / ORDERS, orders)
+
+
+def _fired_together(flow: Flow, network: QuantNetwork) -> dict[str, IntArray]:
     run = quant.lazy.run(network, flow.data.train_x[:ORDERED_BY], {})
     orders = {}
     for layer, following in itertools.pairwise(run.layers):
         strengths = following.strengths
         fired = predictors.top(strengths, strengths.shape[1] // 2) & (strengths > 0)
         orders[layer.name] = co_activation_order(fired)
-    quant.train.save(aside / ORDERED, reordered(network, orders))
+    return orders
 
 
 def export(flow: Flow, aside: Path) -> None:
@@ -572,11 +612,16 @@ def predict(flow: Flow, aside: Path) -> None:
     frames = integer_frames(graph, flow.frames.calibration[: flow.recipe.predictor.frames])
     plan = Plan.of(flow.recipe, dense)
     labels = None if flow.recipe.data is None else flow.data.train_y[: len(frames)].astype(np.int64)
-    trained = trained_predictors(flow, plan) if flow.recipe.predictor.kind == "trained" else {}
-    fitted = fit_predictors(dense, plan, Fitting(flow.recipe, frames, labels, trained))
+    known = dict[str, predictors.Predictor]()
+    if flow.recipe.predictor.kind == "trained":
+        known = trained_predictors(flow, plan)
+    elif flow.paths is not None:
+        known = handed.predictors(flow.recipe, flow.paths, dense, tuple(plan.lazy), flow.orders)
+    fitted = fit_predictors(dense, plan, Fitting(flow.recipe, frames, labels, known))
     predictors.save(aside / PREDICTORS, fitted.predictors)
-    pinned = most_chosen(with_predictors(dense, flow.recipe, plan, fitted), plan, frames)
-    (aside / SELECTED).write_text(json.dumps(asdict(Selected(pinned, fitted.thresholds))) + "\n")
+    ranking = flow.ranking(with_predictors(dense, flow.recipe, plan, fitted), frames)
+    selected = Selected(pinned(dense, plan, ranking), fitted.thresholds)
+    (aside / SELECTED).write_text(json.dumps(asdict(selected)) + "\n")
 
 
 def trained_predictors(flow: Flow, plan: Plan) -> dict[str, predictors.Predictor]:
@@ -743,6 +788,8 @@ class Inputs:
         if "model" in self.sections and recipe.model is not None and recipe.model.checkpoint is not None:
             files = [recipe.model.checkpoint, recipe.model.checkpoint.with_suffix(".json")]
             content["model"] = [recipe.model.name, *map(digest, files)]
+        if "predictor" in self.sections and recipe.predictor.paths is not None:
+            content["predictor.paths"] = digest(recipe.predictor.paths)
         if "paths" in self.sections and recipe.paths.human is not None:
             content["human"] = digest(recipe.paths.human)
         return content
@@ -769,7 +816,12 @@ INPUTS = {
         (QUANTISED, ACCURACY),
     ),
     "restore": Inputs(_NETWORK, ("seed", "data", "model"), (), (QUANTISED, ACCURACY)),
-    "order": Inputs(_NETWORK, ("seed", "data", "model", "prune", "order"), (FLOAT, PRUNED, QUANTISED), (ORDERED,)),
+    "order": Inputs(
+        _NETWORK,
+        ("seed", "data", "model", "prune", "order", "predictor"),
+        (FLOAT, PRUNED, QUANTISED),
+        (ORDERED, ORDERS),
+    ),
     "export": Inputs(
         _NETWORK,
         ("seed", "data", "model", "prune", "order", "predictor", "verify"),
@@ -778,7 +830,12 @@ INPUTS = {
     ),
     "adopt": Inputs(("flow.steps", "flow.network", "hw"), ("onnx",), (), (MODEL, FRAMES)),
     "board": Inputs((*_HARDWARE, "flow.boards"), (*_ACCELERATOR, "data", "onnx"), (MODEL,), (BOARD,)),
-    "predict": Inputs(_HARDWARE, _ACCELERATOR, (MODEL, FRAMES, BOARD), (PREDICTORS, SELECTED)),
+    "predict": Inputs(
+        (*_HARDWARE, "flow.handed", "sw.paths.hardware"),
+        _ACCELERATOR,
+        (MODEL, FRAMES, BOARD, ORDERS),
+        (PREDICTORS, SELECTED),
+    ),
     "emit": Inputs(
         _HARDWARE, _ACCELERATOR, (MODEL, FRAMES, BOARD, PREDICTORS, SELECTED), (RTL, IMAGE, MANIFEST, DRIVER, VECTORS)
     ),

@@ -12,7 +12,6 @@ Results lie in `build/<name>/paths/`: numbers as npz and JSON, pictures in `figu
 from __future__ import annotations
 
 import importlib.util
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,8 +52,6 @@ from flow.results import (
 )
 from flow.steps import FLOAT, PRUNED, QUANTISED, Flow, Inputs, check
 from flow.tables import tables
-from quant.layers import INPUT, QuantNetwork
-from sw.models import require_chain
 from sw.paths import compare, cut, geometry, hardware, lazy, maximise, scores
 from sw.paths import path as paths
 from sw.paths.scores import Images, Precision, ScoreConfig, Scores, in_precision
@@ -129,10 +126,7 @@ class Study:
     @cached_property
     def network(self) -> nn.Sequential:
         """The trained network in floating point: without pruned filters, or with the weights of kept integers."""
-        assert self.flow.recipe.model is not None
-        if self.flow.recipe.model.checkpoint is None:
-            return self.flow.trained().model
-        return dequantised(self.flow.quantised_network())
+        return self.flow.floating
 
     @cached_property
     def observed(self) -> tuple[str, ...]:
@@ -198,28 +192,6 @@ class _Again:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.make()
-
-
-def dequantised(network: QuantNetwork) -> nn.Sequential:
-    """A plain network with the weights and biases of a quantised one; activations are not rounded."""
-    require_chain(network, "a study from quantised weights")
-    layers = OrderedDict[str, nn.Module]()
-    for name, layer in network.named_children():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            weights, bias = network.integers(name)
-            plain: nn.Conv2d | nn.Linear
-            if isinstance(layer, nn.Conv2d):
-                shape = layer.in_channels, layer.out_channels, layer.kernel_size
-                plain = nn.Conv2d(*shape, layer.stride, layer.padding)  # type: ignore[arg-type]
-            else:
-                plain = nn.Linear(layer.in_features, layer.out_features)
-            with torch.no_grad():
-                plain.weight.copy_(weights * network.formats[name].scale)
-                plain.bias.copy_(bias * 2.0 ** network.accumulator_exponent_of(name))  # type: ignore[union-attr]
-            layers[name] = plain
-        elif name != INPUT:
-            layers[name] = nn.ReLU() if name in network.formats else layer
-    return nn.Sequential(layers).eval()
 
 
 # -- the steps ---------------------------------------------------------------------------------------------------------
@@ -452,7 +424,7 @@ STEPS: tuple[tuple[str, str, Callable[[Study, Path], None]], ...] = (
     ("handover", "paths handed to the hardware, predictors judged", hand_over),
     ("draw", "pictures drawn, tables written", draw),
 )
-_CODE = ("flow.study", "sw.data", "sw.models", "sw.paths", "sw.predictors", "sw.pruning")
+_CODE = ("flow.study", "quant.plain", "sw.data", "sw.models", "sw.paths", "sw.predictors", "sw.pruning")
 _NETWORK = ("seed", "data", "model", "prune", "paths")
 _WEIGHTS = (FLOAT, PRUNED, QUANTISED)
 INPUTS = {

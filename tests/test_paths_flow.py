@@ -6,6 +6,8 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,13 @@ pytest.importorskip("rsatoolbox", reason="extra 'analysis' is not installed")
 
 import quant.train
 from flow import cli, recipe, results, study
-from flow.recipe import PathsSection, TrainSection
+from flow.errors import UserError
+from flow.recipe import PathsSection, PredictorSection, TrainSection
 from flow.steps import Flow
 from flow.study import Study
 from flow.workspace import Workspace, digest
+from quant.plain import dequantised
+from sim import golden
 from sw.paths import path as paths
 from sw.paths.hardware import HardwarePaths
 from sw.train import TrainSettings
@@ -150,12 +155,69 @@ def test_kept_integers_are_studied_too(digits: Study) -> None:
     """The network of a checkpoint: its weights, without rounding of activations."""
     data = digits.flow.data
     quantised = quant.train.quantise(digits.network, data, TrainSettings(epochs=1, seed=1))
-    plain = study.dequantised(quantised)
+    plain = dequantised(quantised)
     x = torch.tensor(data.test_x)
     with torch.no_grad():
         same = plain(x).argmax(dim=1) == quantised.integer_logits(x).argmax(dim=1)
     assert same.double().mean() > 0.97
     assert [name for name, _ in plain.named_children()] == [name for name, _ in digits.network.named_children()]
+
+
+# -- what the accelerator reads of it ----------------------------------------------------------------------------------
+@pytest.fixture(scope="module", params=["paths", "classes"])
+def handed(request: pytest.FixtureRequest, digits: Study) -> Flow:
+    """The digits accelerator with the predictors, pinned filters and order of the study's file."""
+    flow, file = digits.flow, digits.flow.path(results.HARDWARE)
+    assert flow.recipe.layers is not None
+    layers = flow.recipe.layers | {"conv2": flow.recipe.layers["conv2"].model_copy(update={"pinned": 3})}
+    updates = {
+        "predictor": PredictorSection(kind=request.param, paths=file, frames=200),
+        "order": "paths",
+        "layers": layers,
+        "quantise": flow.recipe.quantise.model_copy(update={"epochs": 1}),
+    }
+    found = Flow(flow.recipe.model_copy(update=updates), flow.workspace, Console(file=io.StringIO()))
+    found.run(hardware=False)
+    return found
+
+
+def test_the_accelerator_chooses_as_the_file_says(handed: Flow) -> None:
+    """In units of activations, and filters as trained: what the file says needs neither integers nor another order."""
+    file, kind = HardwarePaths.load(handed.path(results.HARDWARE)), handed.recipe.predictor.kind
+    run = golden.run(handed.design, handed.test_frames, maps=False)
+    computed = []
+    for before, layer in pairwise(handed.design.layers):
+        if not layer.lazy:
+            continue
+        own, trace = file.layer(layer.name), run.layer(layer.name)
+        expected = np.tile(own.wanted(list(range(10))), (len(trace.chosen), 1))
+        if kind == "paths":
+            strengths = np.zeros_like(trace.strengths, np.float64)
+            sources = file.layer(before.name).order if before.lazy else np.arange(before.filters)
+            strengths[:, sources] = trace.strengths * 2.0**layer.input_format.exponent / layer.input.pixels
+            expected = own.chosen(strengths)
+        expected = expected[:, own.order]
+        if layer.name == "conv2":
+            pinned = np.flatnonzero(np.isin(own.order, own.most_frequent(3)))
+            assert layer.pinned == tuple(pinned)
+            expected[:, pinned] = True
+        assert np.array_equal(trace.chosen, expected), layer.name
+        computed.append(expected.mean())
+    assert 0.1 < np.mean(computed) < 0.98
+
+
+def test_paths_of_another_network_are_refused(digits: Study, tmp_path: Path) -> None:
+    kept = HardwarePaths.load(digits.flow.path(results.HARDWARE))
+    replace(kept, fingerprint="0" * 64).save(tmp_path / "other.npz")
+    replace(kept, layers=kept.layers[:1]).save(tmp_path / "fewer.npz")
+    for name, message in (
+        ("other.npz", "'predictor.paths': .*other.npz' holds paths of the network 0000"),
+        ("fewer.npz", "fewer.npz' has no paths of layer 'conv3'"),
+    ):
+        section = PredictorSection(kind="paths", paths=tmp_path / name, frames=200)
+        asked = replace(digits.flow, recipe=digits.flow.recipe.model_copy(update={"predictor": section}))
+        with pytest.raises(UserError, match=message):
+            asked.run(hardware=False)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

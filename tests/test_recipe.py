@@ -124,6 +124,11 @@ MISTAKES = {
     ),
     "section that is no table": ("train = 3\n" + MINIMAL, "'train' is 3; accepted: a table"),
     "not TOML": ("name = net", "is not TOML:"),
+    "order of no file": ('order = "paths"\n' + MINIMAL, "order is 'paths' without predictor.paths; accepted: trained"),
+    "no file of paths": (
+        MINIMAL + '[predictor]\npaths = "none.npz"\n',
+        "'predictor.paths' names '",
+    ),
     "a loss of a kind without": (
         MINIMAL + '[predictor]\nkind = "paths"\nloss = "top"\n',
         "loss is 'top' and kind 'paths'; accepted: other losses than squared of linear",

@@ -108,9 +108,13 @@ class LayerPaths:
         union: BoolArray = np.logical_or.reduce(self.masks[classes])
         return union
 
+    def ranking(self) -> IntArray:
+        """All filters (filters,), those first that are wanted most often; of equals the lower index."""
+        return np.argsort(-self.frequency, kind="stable")
+
     def most_frequent(self, number: int) -> IntArray:
         """Indices (number,), ascending, of the filters that are wanted most often; of equals the lower index."""
-        return np.sort(np.argsort(-self.frequency, kind="stable")[:number])
+        return np.sort(self.ranking()[:number])
 
     def integer_theta(self, positions: int, scale: float) -> IntArray:
         """Thresholds (sources,) of integer strengths: sum |a| > these exactly where the mean |a * scale| > `theta`.
