@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from hls4ml.model.layers import Conv, Conv2D, Dense, MatMul
 from hls4ml.model.optimizer import model_optimizer
 from numpy.typing import NDArray
 
+from hw import vitis
 from hw.control import Changes
 from hw.design import DesignError
 from hw.options import AUTO, LAYER_KNOBS
 from hw.pipeline import BACKEND_NAME, CHECK_PASSES, LOWER_PASSES, WRITE_PASSES
 from hw.synthesis import SynthesisReport, Target, synthesise, tools
+from hw.vitis import Step, VitisReport
 
 
 class PenstockBackend(FPGABackend):
@@ -50,12 +53,18 @@ class PenstockBackend(FPGABackend):
         return self._writer_flow
 
     def create_initial_config(
-        self, io_type: str = "io_stream", simulator: str | None = None, hls: str | None = None, **_: object
+        self,
+        io_type: str = "io_stream",
+        simulator: str | None = None,
+        hls: str | None = None,
+        part: str | None = None,
+        **_: object,
     ) -> dict[str, object]:
         """Configuration from the keyword arguments of a conversion; those of other backends are ignored.
 
         With `hls` "vitis", `write()` adds the same design as a Vitis HLS project, which `compile()` and `predict()`
-        then use. `simulator` names the entry point (group `penstock.simulators`) that they use otherwise.
+        then use, and `build()` runs Vitis HLS on it for the device `part`. `simulator` names the entry point (group
+        `penstock.simulators`) that they use otherwise.
         """
         if io_type != "io_stream":
             raise DesignError(
@@ -64,7 +73,7 @@ class PenstockBackend(FPGABackend):
             )
         if hls not in (None, "vitis"):
             raise DesignError(f"hls is '{hls}'; accepted: 'vitis', or None for SystemVerilog alone")
-        return {"IOType": io_type, "Simulator": simulator or hls, "HLS": hls, "HLSConfig": {}}
+        return {"IOType": io_type, "Simulator": simulator or hls, "HLS": hls, "Part": part, "HLSConfig": {}}
 
     @model_optimizer()
     def write_design(self, model: Any) -> bool:
@@ -86,27 +95,41 @@ class PenstockBackend(FPGABackend):
         logits: NDArray[np.floating] = model.penstock.predict(x, keep)
         return logits
 
-    def build(
-        self,
-        model: Any,
-        targets: Sequence[str] = tuple(Target),
-        frequency: float = 100.0,
-        seed: int = 1,
-        **_: object,
-    ) -> SynthesisReport:
-        """Synthesise the RTL with open tools; see `hw.synthesis.synthesise`. It takes minutes.
+    def build(self, model: Any, **options: Any) -> SynthesisReport | VitisReport:
+        """Synthesise the RTL with open tools, or the C++ with Vitis HLS where the conversion has said `hls="vitis"`.
 
-        The report is also written to ``synthesis.json`` in the output folder, with logs and netlists in ``synthesis/``.
-        Raises `SynthesisError` where the extra `synthesis` is not installed.
+        Open tools: `targets`, `frequency` (MHz) and `seed`, see `hw.synthesis.synthesise`; it takes minutes. Vitis HLS:
+        `csim`, `synth`, `cosim`, `export`, as hls4ml's own backend calls its steps. Options of other backends are
+        ignored, so that scripts made for them run. The report is also written to ``synthesis.json`` or ``vitis.json``
+        in the output folder, with logs and netlists in ``synthesis/`` or ``hls/``. Raises `SynthesisError` where the
+        extra `synthesis` is not installed, `VitisError` where Vitis HLS is not there, or fails.
         """
-        tools()
-        wanted = [_target(name) for name in targets]
-        folder = Path(model.config.get_output_dir())
-        model.write()
-        name = model.penstock.design.name
-        report = synthesise(name, folder / "rtl", folder / "synthesis", targets=wanted, frequency=frequency, seed=seed)
-        (folder / "synthesis.json").write_text(report.to_json())
-        return report
+        builder = _vitis if model.config.get_config_value("HLS") == "vitis" else _open_tools
+        return builder(model, **{name: x for name, x in options.items() if name in signature(builder).parameters})
+
+
+def _open_tools(
+    model: Any, targets: Sequence[str] = tuple(Target), frequency: float = 100.0, seed: int = 1
+) -> SynthesisReport:
+    tools()
+    wanted = [_target(name) for name in targets]
+    folder = Path(model.config.get_output_dir())
+    model.write()
+    name = model.penstock.design.name
+    report = synthesise(name, folder / "rtl", folder / "synthesis", targets=wanted, frequency=frequency, seed=seed)
+    (folder / "synthesis.json").write_text(report.to_json())
+    return report
+
+
+def _vitis(model: Any, csim: bool = True, synth: bool = True, cosim: bool = False, export: bool = False) -> VitisReport:
+    vitis.tool()
+    asked = {Step.CSIM: csim, Step.CSYNTH: synth, Step.COSIM: cosim, Step.EXPORT: export}
+    folder = Path(model.config.get_output_dir())
+    model.write()
+    steps = [step for step, wanted in asked.items() if wanted]
+    report = vitis.run(model.penstock.design.name, folder / "hls", steps, model.config.get_config_value("Part"))
+    (folder / "vitis.json").write_text(report.to_json())
+    return report
 
 
 def _target(name: str) -> Target:

@@ -103,13 +103,17 @@ def test_an_image_of_another_design_is_refused() -> None:
 def test_the_projects_own_test_bench_passes_and_can_fail() -> None:
     design, project = emitted(None)
     assert run_test_bench(project, design.name) == "3 frames, 0 not equal"
-    logits = project / "tb_data" / "logits.txt"
+    logits, frames = project / "tb_data" / "logits.txt", project / "tb_data" / "frames.txt"
     text = logits.read_text()
     first, rest = text.split(" ", 1)
     try:
         logits.write_text(f"{int(first) + 1} {rest}")
         with pytest.raises(HlsError, match="3 frames, 1 not equal"):
             run_test_bench(project, design.name)
+        given = frames.read_text()
+        frames.write_text("")
+        assert run_test_bench(project, design.name) == "no frames in tb_data: ran a blank one, compared with nothing"
+        frames.write_text(given)
     finally:
         logits.write_text(text)
 

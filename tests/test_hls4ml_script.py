@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from contextlib import redirect_stdout
 from io import StringIO
@@ -41,8 +42,8 @@ def network(filters: int = 3) -> Net:
     )
 
 
-def script(backend: str, model: Any, folder: Path, **options: Any) -> Any:
-    """What hls4ml's QONNX tutorial does, with the knobs that people turn."""
+def script(backend: str, model: Any, folder: Path, lazy: str | None = None, **options: Any) -> Any:
+    """What hls4ml's QONNX tutorial does, with the knobs that people turn; `lazy` is a file of Conv_1's predictor."""
     config = hls4ml.utils.config_from_onnx_model(
         model, granularity="name", backend=backend, default_precision="fixed<16,6>", default_reuse_factor=4
     )
@@ -50,6 +51,8 @@ def script(backend: str, model: Any, folder: Path, **options: Any) -> Any:
     config["LayerName"]["global_in"]["Precision"] = {"result": "fixed<8,2>"}
     config["LayerName"]["Conv_0"]["ReuseFactor"] = 9
     config["LayerName"]["Conv_0"]["Trace"] = True
+    if lazy is not None:
+        config["LayerName"]["Conv_1"].update(Weights="lazy", Keep=1, Predictor=lazy)
     return hls4ml.converters.convert_from_onnx_model(
         model,
         hls_config=config,
@@ -114,6 +117,55 @@ def test_several_designs_live_in_one_process_and_are_traced(tmp_path: Path) -> N
             for layer in design.layers:
                 real = np.ldexp(expected.layer(layer.name).output.astype(float), layer.output_format.exponent)
                 assert np.array_equal(layers[layer.name], np.moveaxis(real, 1, 3))
+
+
+def test_a_configuration_may_be_used_again(tmp_path: Path) -> None:
+    """hls4ml writes the names of layers that it makes into the configuration; into its own, not into the user's."""
+    model = as_in_the_tutorial(network())
+    config = hls4ml.utils.config_from_onnx_model(model, granularity="name", backend="Penstock")
+    config["LayerName"]["Conv_1"]["Place"] = "engine"
+    given = json.dumps(config)
+    designs = [
+        hls4ml.converters.convert_from_onnx_model(
+            model, hls_config=config, output_dir=str(tmp_path / name), backend="Penstock", io_type="io_stream"
+        ).penstock.design
+        for name in "ab"
+    ]
+    assert designs[0].fingerprint == designs[1].fingerprint
+    assert [layer.name for layer in designs[0].head] == ["Conv_0"]
+    assert json.dumps(config) == given
+
+
+def test_numerical_profiling_shows_every_layer(tmp_path: Path) -> None:
+    """hls4ml converts once more for it, with the configuration that it has extended; predictors come from a file."""
+    pytest.importorskip("seaborn", reason="needs the extra 'profiling'")
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from hls4ml.model.profiling import activations_hlsmodel, numerical
+
+    net = network()
+    file = tmp_path / "predictors.npz"
+    np.savez(file, **{"Conv_1.weights": np.array([[1, 0], [0, 1], [1, 1]]), "Conv_1.bias": np.array([0, 1])})
+    model = script("Penstock", as_in_the_tutorial(net), tmp_path / "out", lazy=str(file), hls="vitis")
+    model.compile()
+    x = np.ascontiguousarray(net.frames(20).transpose(0, 2, 3, 1))
+    before, after, none, activations = numerical(hls_model=model, X=x)
+    assert none is None  # of the model before optimisation, which hls4ml asks keras and torch only
+    layers = [layer.name for layer in model.penstock.design.layers]
+    weights = [f"{name}/{kind}" for name in ("Conv2D_Conv_0", "Conv2D_Conv_1", "Dense_MatMul_0") for kind in "wb"]
+    assert _labels(before) == _labels(after) == sorted(weights)
+    assert _labels(activations) == layers
+    design = model.penstock.design
+    expected = golden.run(design, quantise_input(design, x))
+    for box in activations_hlsmodel(model, x):
+        output = np.abs(expected.layer(box["weight"]).output).astype(float)
+        exponent = next(layer for layer in design.layers if layer.name == box["weight"]).output_format.exponent
+        assert box["med"] == np.ldexp(np.median(output[output != 0]), exponent)
+
+
+def _labels(figure: Any) -> list[str]:
+    return sorted(label.get_text() for label in figure.axes[0].get_yticklabels())
 
 
 def test_io_parallel_and_unknown_hls_are_refused(tmp_path: Path) -> None:
