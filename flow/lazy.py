@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from flow.convert import keep_share
 from hw.design import Design, IntArray, Layer, Mode, Selection
 from hw.image import RecordLayout, layout
-from hw.options import kept_filters
 from sim import golden
 from sim.golden import LayerTrace
 
@@ -96,12 +96,13 @@ def study(
 ) -> list[Point]:
     """Accuracy and costs of `design` on integer `frames` (n, c, h, w), for every chooser and share of filters kept.
 
-    `keeps` replaces shares by filters per layer name, one mapping for each of `shares`, which then only names it.
+    Layers give way in the proportions of the design's own `keep`; a share is their geometric mean. `keeps` replaces
+    shares by filters per layer name, one mapping for each of `shares`, which then only names it.
     `track` wraps the loop over chunks of frames, for a progress bar.
     """
     lazy = {layer.name: layer for layer in design.lazy_layers}
     if keeps is None:
-        keeps = [{name: kept_filters(name, float(x), layer.filters) for name, layer in lazy.items()} for x in shares]
+        keeps = [keep_share(design, float(share)) for share in shares]
     plans = [(who, share, keep) for who in choosers for share, keep in zip(shares, keeps, strict=True)]
     sums = [_Sums() for _ in plans]
     hits = [dict.fromkeys(lazy, 0) for _ in plans]

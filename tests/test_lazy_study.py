@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,23 @@ def test_filters_per_layer_can_be_given() -> None:
     run = golden.run(DESIGN, FRAMES, keeps[0])
     fetched = sum(int(run.layer(layer.name).bytes.sum()) for layer in DESIGN.lazy_layers)
     assert point.bytes == fetched / len(FRAMES)
+
+
+def test_layers_give_way_in_the_proportions_of_the_design() -> None:
+    ratios = np.array([0.5, 0.25])
+    lazy_names = [layer.name for layer in DESIGN.lazy_layers]
+    assert len(lazy_names) == len(ratios)
+    tail = tuple(
+        replace(layer, keep=round(layer.filters * ratios[lazy_names.index(layer.name)])) if layer.lazy else layer
+        for layer in DESIGN.tail
+    )
+    design = replace(DESIGN, tail=tail)
+    (point,) = lazy.study(design, FRAMES, np.zeros(len(FRAMES)), {"predicted": lazy.predicted}, [0.125])
+    shares = 0.125 ** (np.log(ratios) / np.log(ratios).mean())  # 1/4 and 1/16
+    assert shares == pytest.approx([0.25, 0.0625])
+    keep = {layer.name: round(layer.filters * share) for layer, share in zip(design.lazy_layers, shares, strict=True)}
+    run = golden.run(design, FRAMES, keep)
+    assert point.bytes == sum(run.layer(name).bytes.sum() for name in lazy_names) / len(FRAMES)
 
 
 def test_lots_are_drawn_anew_for_every_frame_and_from_the_seed() -> None:

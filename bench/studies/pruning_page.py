@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.plot import plot
+
 FOLDER = Path(__file__).parents[2] / "docs" / "results"
-COLOURS = ("#1b6ca8", "#c8553d", "#4f7942", "#8e5ea2", "#7a7a7a")
 
 Rows = Sequence[Mapping[str, Any]]  # of a JSON file
+
+OVER = "ratio of weights removed"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,40 +34,6 @@ def percent(value: float | None) -> str:
 def at(rows: Rows, ratio: float, key: str) -> float | None:
     """The figure of one ratio, if it was measured."""
     return next((row[key] for row in rows if row["ratio"] == ratio), None)
-
-
-def plot(title: str, unit: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Lines over the ratio as SVG; the axis spans what is there."""
-    values = [y for line in series.values() for _, y in line]
-    low, high = min(values), max(values)
-    width, height, left, top = 640, 360, 60, 40
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return left + x * (width - left - 170), top + (high - y) / ((high - low) or 1) * (height - top - 50)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" ',
-        'font-family="sans-serif" font-size="12">',
-        '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{left}" y="20" font-size="14">{title}</text>',
-    ]
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, bottom = place(tick, low)
-        parts.append(f'<text x="{x:.0f}" y="{bottom + 18:.0f}" text-anchor="middle">{tick}</text>')
-        y = low + tick * (high - low)
-        parts.append(f'<text x="{left - 6}" y="{place(0, y)[1] + 4:.0f}" text-anchor="end">{y:.3g}</text>')
-        parts.append(f'<path d="M{left} {place(0, y)[1]:.1f}H{width - 170}" stroke="#dddddd"/>')
-    parts.append(f'<text x="{left}" y="{height - 8}">ratio of weights removed; {unit}</text>')
-    for index, (name, line) in enumerate(series.items()):
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line))
-        colour = COLOURS[index % len(COLOURS)]
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [
-            f'<circle cx="{point.split(",")[0]}" cy="{point.split(",")[1]}" r="3" fill="{colour}"/>'
-            for point in points.split()
-        ]
-        parts.append(f'<text x="{width - 160}" y="{top + 16 * index + 10}" fill="{colour}">{name}</text>')
-    return "\n".join([*parts, "</svg>", ""])
 
 
 def main() -> None:
@@ -86,10 +55,10 @@ def main() -> None:
         name: [(0.0, 100 * dense["accuracy"]), *((row["ratio"], 100 * row["accuracy"]) for row in found[key])]
         for name, key in names.items()
     }
-    (FOLDER / "pruning_accuracy.svg").write_text(plot("LeNet on MNIST after training", "accuracy in %", lines))
+    (FOLDER / "pruning_accuracy.svg").write_text(plot("LeNet on MNIST after training", f"{OVER}; accuracy in %", lines))
     times = {name: [(row["ratio"], row[name]) for row in bench["cpu"]] for name in kinds}
     (FOLDER / "pruning_cpu.svg").write_text(
-        plot("Time on one CPU core over that of the dense network", "ratio of times", times)
+        plot("Time on one CPU core over that of the dense network", f"{OVER}; ratio of times", times)
     )
 
     sections = [
