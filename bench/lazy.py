@@ -5,7 +5,8 @@
 In integer arithmetic, on the whole test set of the recipe's data (which PENSTOCK_DATA names), at each share of filters
 that all lazy layers keep; ratios are to all filters over all channels. On the first `CHECKED` images the golden model
 is compared with Brevitas, whose lazy layers choose in torch. *Static* keeps the filters strongest on calibration
-frames, the same for every image, and *oracle* those that are strongest on this one: both on the first `COMPARED`.
+frames, the same for every image, and *oracle* those that are strongest on this one: both on the first `COMPARED`. So is
+one layer alone that is lazy; the last of them at a fifth of its filters on all images.
 Times are medians of processor time per image, one at a time, predictors included, as ratios to all filters.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import track
@@ -30,8 +32,9 @@ from flow.lazy import Point
 from flow.network import channels_last
 from flow.steps import ACCURACY, Flow, TrainedAccuracy
 from flow.workspace import Workspace
-from hw.design import Design
+from hw.design import Design, IntArray
 from hw.image import layout
+from hw.options import kept_filters
 from quant import lazy as witness
 from quant.sliced import SlicedNetwork
 from sim import golden
@@ -39,6 +42,7 @@ from sim import golden
 RECIPE = Path("recipes/cifar10_vgg16.toml")
 SHARES = (1.0, 0.75, 0.5, 0.4375, 0.375, 0.25, 0.125)
 FEWER = (0.5, 0.25, 0.125)
+ALONE, FIFTH = (0.5, 0.2), 0.2  # shares of one layer, the others compute all filters
 CHECKED, COMPARED, TIMED = 1000, 2000, 40  # images
 
 
@@ -51,6 +55,25 @@ def dense_bytes(design: Design) -> tuple[int, int]:
     """Bytes of the lazy layers' records, and of all layers on the engine."""
     sizes = {record.name: record.stride * record.filters for record in layout(design)}
     return sum(sizes[layer.name] for layer in design.lazy_layers), sum(sizes.values())
+
+
+def alone(design: Design, name: str, share: float) -> dict[str, int]:
+    """Filters to keep so that layer `name` keeps a share of its own and the others all."""
+    return {x.name: kept_filters(x.name, share, x.filters) if x.name == name else x.filters for x in design.lazy_layers}
+
+
+def last_alone(design: Design, frames: IntArray, labels: NDArray[np.int64]) -> tuple[Point, float]:
+    """The last lazy layer at `FIFTH` of its filters, and what share of their records the layers behind it then fetch,
+    by the first `CHECKED` frames.
+    """
+    last = design.lazy_layers[-1].name
+    keep = alone(design, last, FIFTH)
+    (point,) = lazy.study(design, frames, labels, {"predicted": lazy.predicted}, (FIFTH,), [keep])
+    run = golden.run(design, frames[:CHECKED], keep, maps=False)
+    names = [layer.name for layer in design.tail]
+    behind = [record for record in layout(design) if names.index(record.name) > names.index(last)]
+    fetched = sum(float(run.layer(record.name).bytes.mean()) for record in behind)
+    return point, fetched / sum(record.stride * record.filters for record in behind)
 
 
 def equal_to_brevitas(flow: Flow, share: float) -> bool:
@@ -126,6 +149,16 @@ def main() -> int:
     compared = lazy.study(
         design, frames[:COMPARED], labels[:COMPARED], choosers, FEWER, track=_bar("oracle and static")
     )
+    names = [layer.name for layer in design.lazy_layers]
+    single = {who: choosers[who] for who in ("predicted", "oracle")}
+    by_layer = {
+        name: lazy.study(
+            design, frames[:COMPARED], labels[:COMPARED], single, ALONE, [alone(design, name, x) for x in ALONE],
+            _bar(f"{name} alone"),
+        )
+        for name in names
+    }  # fmt: skip
+    fifth, behind = last_alone(design, frames, labels)
     macs, (lazy_bytes, all_bytes) = dense_macs(design), dense_bytes(design)
     for point in points:
         report.row(
@@ -141,6 +174,17 @@ def main() -> int:
             f"first {len(images[:COMPARED])} images, {100 * point.share:g} %, {point.chooser}: accuracy, lazy bytes",
             f"{100 * point.accuracy:.2f} %, {point.bytes / lazy_bytes:.3f}",
         )
+    for name, found in by_layer.items():
+        for point in found:
+            report.row(
+                f"first {len(images[:COMPARED])} images, {name} alone at {100 * point.share:g} %, {point.chooser}: "
+                "accuracy, recall",
+                f"{100 * point.accuracy:.2f} %, {100 * point.recall[name]:.0f} %",
+            )
+    report.row(
+        f"{names[-1]} alone at {100 * FIFTH:g} %, all images: accuracy, bytes fetched by the layers behind it",
+        f"{100 * fifth.accuracy:.2f} %, {behind:.3f}",
+    )
     overhead = lazy.predictor_macs(design) / macs
     report.row("predictors' MACs of the lazy layers'", f"{100 * overhead:.2f} %")
     seconds = cpu_seconds(flow)
@@ -157,6 +201,8 @@ def main() -> int:
         "int8": points[0].accuracy,
         "points": [_figures(point, lazy_bytes, all_bytes, macs) for point in points],
         "compared": [_figures(point, lazy_bytes, all_bytes, macs) for point in compared],
+        "alone": {name: [_figures(x, lazy_bytes, all_bytes, macs) for x in found] for name, found in by_layer.items()},
+        "last_at_a_fifth": {"accuracy": fifth.accuracy, "bytes_behind": behind},
         "recall_top_n": {str(point.share): dict(point.recall) for point in points},
         "predictor_overhead": overhead,
         "cpu_time_ratio": {str(share): each / seconds[1.0] for share, each in seconds.items()},
