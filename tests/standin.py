@@ -107,7 +107,7 @@ class Standin:
             outputs += i << 40
         return strengths, scores, outputs
 
-    def build(self) -> Path:
+    def build(self, waves: bool = False) -> Path:
         """The library, with sources under build/, so that it is reused from run to run."""
         rtl = self.folder / "rtl"
         shutil.rmtree(rtl, ignore_errors=True)
@@ -128,7 +128,7 @@ class Standin:
         for name, text in sources.items():
             (rtl / name).write_text(text)
         (rtl / "files.f").write_text("".join(f"{name}\n" for name in sources))
-        return build(rtl, self.folder, "standin_probed")
+        return build(rtl, self.folder, "standin_probed", waves)
 
     def model(
         self,
@@ -137,9 +137,10 @@ class Standin:
         offset: int = 7,
         fault: str = "none",
         image: bytes | None = None,
+        waves: bool = False,
     ) -> VerilatedModel:
         """A live model; `offset` and `fault` go into its memory file."""
-        library = self.build()
+        library = self.build(waves)
         rom = self.folder / "rtl" / "mem" / "standin.hex"
         rom.write_text(f"{offset:08x}\n{FAULTS.index(fault):08x}\n")
         return VerilatedModel(library, self.design(), self.image() if image is None else image, memory, stalls)

@@ -9,6 +9,7 @@ import pytest
 
 from sim.memory import IMAGE_BASE, FixedLatency, Stalls
 from sim.verilated import BuildError, RtlRun, SimulationError, VerilatedModel, build
+from sim.waves import WaveError, read
 from tests.standin import Standin
 
 # Ports of every Verilator type: 8, 16, 32, 64 bits and wider.
@@ -121,6 +122,52 @@ def test_gaps_follow_every_so_many_beats_of_all_bursts() -> None:
     lazy, dense = cycles(FixedLatency(latency=6))
     assert cycles(FixedLatency(latency=6, gap_every=15, gap_cycles=4)) == (lazy + 4, dense + 4)
     assert cycles(FixedLatency(latency=6, gap_every=1, gap_cycles=1)) == (lazy + 29, dense + 29)
+
+
+# -- waveforms ------------------------------------------------------------------------------------------------------
+def test_waves_show_every_handshake(tmp_path: Path) -> None:
+    model = SMALL.model(stalls=Stalls(3, 0.4), waves=True)
+    frames, path = SMALL.frames(2), tmp_path / "run.vcd"
+    with model.waves(path):
+        run = model.run(frames)
+    end = path.stat().st_size
+    check(SMALL, model.run(frames), frames, keep=3)
+    assert path.stat().st_size == end  # what comes after is not in it
+    prefixes = ("s_axis_t", "m_axis_t", "m_axi_ar", "m_axi_r")
+    waves = read(path, [*(f"{x}{end}" for x in prefixes for end in ("valid", "ready")), "m_axis_tdata", "m_axi_arlen"])
+    cycles = np.arange(int(run.last_out[-1]) + 1)
+
+    def handshakes(prefix: str) -> np.ndarray:
+        return cycles[(waves[f"{prefix}valid"].at(cycles) & waves[f"{prefix}ready"].at(cycles)) == 1]
+
+    given, answered = handshakes("s_axis_t"), handshakes("m_axis_t")
+    assert given[[0, 6]].tolist() == run.first_in.tolist()
+    assert given[[5, 11]].tolist() == run.last_in.tolist()
+    assert answered[[3, 7]].tolist() == run.last_out.tolist()
+    logits = waves["m_axis_tdata"].at(answered).astype(np.uint32).view(np.int32)
+    assert np.array_equal(logits.reshape(2, 4), run.outputs)
+    beats = waves["m_axi_arlen"].at(handshakes("m_axi_ar")) + 1
+    assert beats.sum() == len(handshakes("m_axi_r")) == run.bus_bytes.sum() // SMALL.bus_bytes
+
+
+def test_waves_need_a_model_for_them_and_signals_that_are_there(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SimulationError, match=r"run\.vcd: this model was built without waveforms"),
+        SMALL.model().waves(tmp_path / "run.vcd"),
+    ):
+        pass
+    model, path = SMALL.model(waves=True), tmp_path / "run.vcd"
+    with model.waves(path):
+        model.run(SMALL.frames(1))
+    with pytest.raises(WaveError, match=r"has no signal 'm_axi_valid'; accepted, for example: m_axi_rvalid"):
+        read(path, ["m_axi_valid"])
+    with pytest.raises(WaveError, match=r"is no waveform"):
+        read(Path(__file__), ["clk_i"])
+    with (
+        pytest.raises(SimulationError, match=r"absent/run\.vcd: waveforms cannot be written there"),
+        model.waves(tmp_path / "absent" / "run.vcd"),
+    ):
+        pass
 
 
 # -- rules that the RTL breaks --------------------------------------------------------------------------------------

@@ -20,6 +20,9 @@
 #include "ports.h"
 #include "random.h"
 #include "verilated.h"
+#if VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
 
 // ---- The C interface's data; sim/verilated.py has the same, in the same order ----------------------------------------
 
@@ -122,6 +125,9 @@ public:
         context_.fatalOnError(false);  // a failed assertion is looked for after each evaluation
         context_.randReset(2);         // what reset leaves alone starts as anything
         context_.randSeed(1);
+#if VM_TRACE
+        context_.traceEverOn(true);
+#endif
         dut_ = std::make_unique<Vtop>(&context_);
         check_messages();
         auto& d = *dut_;
@@ -190,6 +196,21 @@ public:
     }
 
     void poke(uint64_t offset, const uint8_t* bytes, size_t count) { memory_.poke(offset, bytes, count); }
+
+    // Until it is called without a path, all signals go to a VCD file; cycle n is at times 2n (clock low) and 2n + 1.
+    void waves(const char* path) {
+#if VM_TRACE
+        if (waves_) waves_->close();
+        waves_.reset();
+        if (!path) return;
+        waves_ = std::make_unique<VerilatedVcdC>();
+        dut_->trace(waves_.get(), 99);
+        waves_->open(path);
+        if (!waves_->isOpen()) fail("%s: waveforms cannot be written there", path);
+#else
+        if (path) fail("%s: this model was built without waveforms", path);
+#endif
+    }
 
     std::string error;  // of the last call
 
@@ -291,6 +312,7 @@ private:
         dut_->m_axis_tready = !sink_stall_.draw() && !unread();
         dut_->clk_i = 0;
         evaluate();
+        show(2 * now_);
         if (dut_->rst_ni || memory_outlives_) sample_memory();
         if (dut_->rst_ni) {
             sample_registers();
@@ -300,7 +322,14 @@ private:
         }
         dut_->clk_i = 1;
         evaluate();
+        show(2 * now_ + 1);
         ++now_;
+    }
+
+    void show([[maybe_unused]] int64_t time) {
+#if VM_TRACE
+        if (waves_) waves_->dump(static_cast<uint64_t>(time));
+#endif
     }
 
     void evaluate() {
@@ -511,6 +540,9 @@ private:
     unsigned sink_flags_ = 0;
     pen::ReadRequest request_{};
     RegisterPort axil_{};
+#if VM_TRACE
+    std::unique_ptr<VerilatedVcdC> waves_;
+#endif
 };
 
 // Runs `action`; 0, or 1 with the failure's text in `error`.
@@ -580,4 +612,9 @@ PEN_API int pen_interrupt(void* bench, const uint8_t* pixels, int64_t frames, co
 PEN_API int pen_poke(void* bench, uint64_t offset, const uint8_t* bytes, int64_t count) {
     auto* b = static_cast<Bench*>(bench);
     return guarded(b->error, [&] { b->poke(offset, bytes, static_cast<size_t>(count)); });
+}
+
+PEN_API int pen_waves(void* bench, const char* path) {
+    auto* b = static_cast<Bench*>(bench);
+    return guarded(b->error, [&] { b->waves(path); });
 }
