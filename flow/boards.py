@@ -20,7 +20,6 @@ from hw.design import (
     Design,
     IntArray,
     Lanes,
-    Layer,
     LinearPredictor,
     LowRankPredictor,
     PathPredictor,
@@ -28,6 +27,7 @@ from hw.design import (
     Source,
 )
 from hw.emit.geometry import Geometry
+from hw.emit.maps import Maps
 from hw.image import layout
 from hw.resources import Estimate, resources
 from sim.cycles import CycleModel, Masks, Walk
@@ -102,9 +102,9 @@ class _Work:
     words: IntArray
 
     @staticmethod
-    def of(layer: Layer, pixels: int, present: float) -> _Work:
+    def of(geometry: Geometry, present: float) -> _Work:
         """With a share of the input's channels `present`."""
-        walk = Walk.of(Geometry(layer, pixels), pixels)
+        walk = Walk.of(geometry, geometry.pixels)
         steps = np.maximum(1, walk.steps.sum(axis=1, dtype=np.int64) * present)[walk.window_class]
         return _Work(steps, np.diff(walk.first_word).astype(np.int64))
 
@@ -134,12 +134,13 @@ class Expected:
     @cache  # noqa: B019 - lives as long as the choice
     def stage(self, index: int, pixels: int) -> _Work:
         """Head stage `index` with so many pixel lanes."""
-        return _Work.of(self.design.head[index], pixels, 1.0)
+        return _Work.of(Geometry(self.design.head[index], pixels), 1.0)
 
     @cache  # noqa: B019
     def step(self, index: int, pixels: int) -> _Work:
         """Layer `index` of the tail with so many pixel lanes."""
-        return _Work.of(self.design.tail[index], pixels, self.shares[index])
+        quartered = Maps(self.design, pixels).reads_quarters(index)
+        return _Work.of(Geometry(self.design.tail[index], pixels, quartered), self.shares[index])
 
     @cached_property
     def fetches(self) -> tuple[float, ...]:

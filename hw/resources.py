@@ -13,6 +13,7 @@ from operator import or_
 
 from hw.design import Design
 from hw.emit.bits import Table, clog2, index_bits
+from hw.emit.geometry import QUARTERS
 from hw.emit.program import Program
 from hw.emit.stage import Stage, head_stages
 
@@ -145,7 +146,10 @@ def _engine(program: Program) -> list[Memory]:
             Memory(f"u_bank.gen_lane[{lane}].u_ram", 8 * engine.bus_bytes, 2 * program.record_words, ram)
             for lane in range(lanes)
         ),
-        *_datapath(lanes, pixels, pixels, 1, program.pixel_bits, program.max_taps, _widest(program)),
+        *_datapath(
+            *(lanes, pixels, pixels, 1, program.pixel_bits, program.max_taps, _widest(program)),
+            parts=QUARTERS if program.maps.quarters else 1,
+        ),
     ]
     return [Memory(f"u_engine.{m.name}", m.width, m.depth, m.kind) for m in found if m.depth > 0]
 
@@ -193,7 +197,7 @@ def _map_ram(name: str, pixels: int, words: int) -> list[Memory]:
 
 
 def _datapath(
-    filters: int, pixels: int, out_pixels: int, groups: int, pixel_bits: int, taps: int, pool_width: int
+    filters: int, pixels: int, out_pixels: int, groups: int, pixel_bits: int, taps: int, pool_width: int, parts: int = 1
 ) -> list[Memory]:
     kind = MemoryKind.LUT_RAM
     columns = groups << index_bits(pool_width)
@@ -202,5 +206,5 @@ def _datapath(
     return [
         lookup,
         *(Memory(f"{drain}.u_pool", 8, columns, kind) for drain in drains),
-        *(Memory(f"{drain}.u_word", 8 * out_pixels, groups, kind) for drain in drains),
+        *(Memory(f"{drain}.u_word", 8 * out_pixels, groups * parts, kind) for drain in drains),
     ]

@@ -236,25 +236,25 @@ class Walk:
     word_lane: Int32Array
 
     @classmethod
-    def of(cls, geometry: Geometry, out_pixels: int) -> Walk:
-        """The walk over a layer whose output words have `out_pixels` pixels."""
-        layer, shape, pixels = geometry.layer, geometry.layer.input, geometry.pixels
-        y, x = np.divmod(np.arange(geometry.windows * pixels), shape.width)
+    def of(cls, geometry: Geometry, out_pixels: int, *, quartered: bool = False) -> Walk:
+        """The walk over a layer whose output words have `out_pixels` pixels; its map may be left in quarters."""
+        layer, pixels, height, width = geometry.layer, geometry.pixels, geometry.height, geometry.width
+        y, x = np.divmod(np.arange(geometry.windows * pixels), width)
 
         reach = np.empty((geometry.windows, len(geometry.taps)), np.bool_)
         for tap, (dy, dx, _) in enumerate(geometry.taps):
             row, column = y + dy, x + dx
-            inside = (y < shape.height) & (row >= 0) & (row < shape.height) & (column >= 0) & (column < shape.width)
+            inside = (y < height) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
             reach[:, tap] = inside.reshape(-1, pixels).any(axis=1)
         classes, window_class = np.unique(reach, axis=0, return_inverse=True)
 
-        (limit_y, limit_x), stride, last = geometry.limits, layer.stride, layer.pool_size - 1
+        (limit_y, limit_x), stride, last = geometry.limits, geometry.stride, layer.pool_size - 1
         output = (y < limit_y) & (x < limit_x) & (y % stride == 0) & (x % stride == 0)
         output &= (y // stride % layer.pool_size == last) & (x // stride % layer.pool_size == last)
         places = np.flatnonzero(output)  # of the input pixels with which an output, after pooling, is complete
-        ends = places[out_pixels - 1 :: out_pixels]
-        if len(places) % out_pixels:
-            ends = np.append(ends, places[-1])
+        row, column = np.divmod(np.arange(len(places)), layer.output.width)
+        part = 2 * (row % 2) + column % 2 if quartered else np.zeros(len(places), np.int64)
+        ends = np.sort(np.concatenate([_word_ends(places[part == p], out_pixels) for p in np.unique(part)]))
         first_word = np.searchsorted(ends, np.arange(geometry.windows + 1) * pixels)
         return cls(
             geometry,
@@ -270,6 +270,11 @@ class Walk:
         kept = self.geometry.layer.kept_taps.reshape(self.geometry.layer.input.channels, -1)
         reached: Int32Array = self.reach.astype(np.int32) @ kept.astype(np.int32).T
         return np.maximum(reached, 1)
+
+
+def _word_ends(places: IntArray, pixels: int) -> IntArray:
+    """The last place of every word of `pixels` places; the last word may have fewer."""
+    return places[np.minimum(np.arange(pixels, len(places) + pixels, pixels), len(places)) - 1]
 
 
 # -- the C interface; cycles.cpp has the same structures --------------------------------------------------------------
@@ -350,8 +355,8 @@ class CycleModel:
         self._kept: list[NDArray[np.generic]] = []  # tables that the structures point to
         program = Program(design)
         self._layers = [
-            self._layer(layer, record, Walk.of(g, g.pixels), program)
-            for layer, record, g in zip(program.steps, program.records, program.geometries, strict=True)
+            self._layer(layer, record, Walk.of(g, g.pixels, quartered=program.maps.quartered(i)), program)
+            for i, (layer, record, g) in enumerate(zip(program.steps, program.records, program.geometries, strict=True))
         ]
         self._stages = [self._stage(stage) for stage in head_stages(design)]
         first = head_stages(design)[0].geometry if design.head else program.geometries[0]

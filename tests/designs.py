@@ -39,6 +39,7 @@ from hw.design import (
     Source,
 )
 from hw.emit import emit
+from hw.emit.maps import Maps
 from sim import golden
 from sim.verilated import build
 
@@ -199,8 +200,26 @@ def _lively(design: Design, frames: IntArray) -> bool:
     return True
 
 
-def _try_random_design(rng: np.random.Generator, name: str) -> Design:
+def random_strided_design(seed: int) -> Design:
+    """A random design with maps in quarters on the engine: what layers of stride 2 read, and they only."""
+    rng = np.random.default_rng([seed, 2])
+    while True:
+        try:
+            design = _try_random_design(rng, f"strided_{seed}", strided=True)
+        except DesignError:
+            continue
+        maps = Maps(design, design.engine.lanes.pixels)
+        if not maps.quarters or _cycles(design) > MAX_CYCLES:
+            continue
+        if _lively(design, random_frames(design, CALIBRATION_FRAMES, seed)):
+            return design
+
+
+def _try_random_design(rng: np.random.Generator, name: str, *, strided: bool = False) -> Design:
+    """With `strided` nothing streams, sides are even, and most layers are of stride 2."""
     sides = rng.integers(4, 14, 2) if rng.random() < 0.85 else rng.integers(1, 14, 2)
+    if strided:
+        sides = 2 * rng.integers(2, 12, 2)
     shape = MapShape(int(rng.integers(1, 7)), int(sides[0]), int(sides[1]))
     number = random_format(rng)
     transport = np.random.default_rng(crc32(name.encode()))  # apart: what is fetched along changes no network
@@ -221,8 +240,11 @@ def _try_random_design(rng: np.random.Generator, name: str) -> Design:
     layers: list[Layer] = []
     current, current_format = shape, number
     places = [Place.HEAD] * int(rng.integers(0, 4)) + [Place.ENGINE] * int(rng.choice(4, p=[0.1, 0.3, 0.35, 0.25]))
+    if strided:
+        places = [Place.ENGINE] * int(rng.integers(2, 5))
     for index, place in enumerate(places):
-        layer = calibrated(_random_layer(rng, f"layer{index}", current, current_format, place), maps, rng)
+        layer = _random_layer(rng, f"layer{index}", current, current_format, place, 0.6 if strided else 0.25)
+        layer = calibrated(layer, maps, rng)
         if layer.lazy:
             layer = _random_choice(choices, layer, golden.strength(maps), classes)
         layers.append(layer)
@@ -392,15 +414,17 @@ def _random_lanes(rng: np.random.Generator) -> Lanes:
     return Lanes(int(rng.integers(1, 7)), int(rng.choice([1, 2, 4, 8])))
 
 
-def _random_layer(rng: np.random.Generator, name: str, shape: MapShape, number: IntFormat, place: Place) -> Layer:
-    """A layer that is not the last: a convolution, or now and then a dense layer on the engine."""
+def _random_layer(
+    rng: np.random.Generator, name: str, shape: MapShape, number: IntFormat, place: Place, strided: float = 0.25
+) -> Layer:
+    """A layer that is not the last: a convolution, of stride 2 in a share `strided`, or now and then a dense layer."""
     signed = bool(rng.random() < 0.3)
     if place is Place.ENGINE and shape.pixels <= 16 and rng.random() < 0.15:
         return _dense(rng, name, shape, number, int(rng.integers(2, 14)), random_format(rng, signed))
     kernel = (int(rng.integers(1, 6)),) * 2
     if rng.random() < 0.2:
         kernel = (kernel[0], int(rng.integers(1, 6)))
-    stride = 2 if rng.random() < 0.25 else 1
+    stride = 2 if rng.random() < strided else 1
     filters = int(rng.integers(1, 9) if place is Place.HEAD else rng.integers(1, 21))
     weight_bits = 8 if rng.random() < 0.5 else int(rng.integers(2, 9))
     taps = random_taps(rng, (shape.channels, *kernel))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import FrozenInstanceError, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -27,8 +28,16 @@ from hw.design import (
     signed_bits,
 )
 from hw.emit.maps import Maps
+from hw.emit.program import Program
 from sim import golden
-from tests.designs import digits_like, random_design, random_frames, random_residual_design, same_padding
+from tests.designs import (
+    digits_like,
+    random_design,
+    random_frames,
+    random_residual_design,
+    random_strided_design,
+    same_padding,
+)
 
 UINT8 = IntFormat(8, False, -4)
 
@@ -402,6 +411,46 @@ def test_a_branch_begins_at_a_dense_layer() -> None:
     lazy = LAZY | {"predictor": LinearPredictor(np.ones((2, 4), np.int64), np.zeros(4, np.int64))}
     with pytest.raises(DesignError, match="layer 'first' is lazy and 'last', which is not the layer behind it, reads"):
         _branch(lazy, {}, {"residual": Residual("inside", UINT8), "reads": "first"})
+
+
+@pytest.mark.parametrize("pixels", [1, 4, 16])
+def test_a_tap_into_quarters_reads_the_pixel_that_it_means(pixels: int) -> None:
+    found = 0
+    for seed in range(12):
+        program = Program(replace(random_strided_design(seed), engine=Engine(Lanes(2, pixels))))
+        for step, (layer, walk) in enumerate(zip(program.steps, program.geometries, strict=True)):
+            assert walk.quartered == program.maps.reads_quarters(step)
+            if not walk.quartered:
+                continue
+            found += 1
+            shape, words = layer.input, [np.arange(layer.input.pixels).reshape(layer.input.height, -1)]
+            memory = np.full(walk.words * pixels, -1)
+            for quarter, (row, column) in enumerate(product(range(2), range(2))):
+                part = words[0][row::2, column::2].ravel()
+                memory[quarter * len(memory) // 4 :][: part.size] = part
+            (rows, columns), (top, left) = layer.grid, layer.pad
+            taps = product(*map(range, layer.kernel))
+            for (ky, kx), (dy, dx, shift) in zip(taps, walk.taps, strict=True):
+                for row, column in product(range(rows), range(columns)):
+                    y, x = 2 * row + ky - top, 2 * column + kx - left
+                    inside = 0 <= y < shape.height and 0 <= x < shape.width
+                    assert inside == (0 <= row + dy < walk.height and 0 <= column + dx < walk.width)
+                    if inside:
+                        assert memory[row * walk.width + column + shift] == y * shape.width + x
+    assert found > 12
+
+
+def test_only_what_layers_of_stride_two_read_lies_in_quarters() -> None:
+    kinds = set()
+    designs = [*map(random_residual_design, range(40, 60)), *map(random_strided_design, range(6))]
+    for design in designs:
+        maps = Maps(design, design.engine.lanes.pixels)
+        for step, layer in enumerate(design.tail):
+            strides = {x.stride for x, source in zip(design.tail, design.tail_sources, strict=True) if source == step}
+            even, added = layer.output.height % 2 + layer.output.width % 2 == 0, maps.recorded(step) is not None
+            kinds.add((quartered := maps.quartered(step), strides == {2}, even, added))
+            assert quartered == (strides == {2} and even and not added)
+    assert {(True, True, True, False), (False, True, False, False), (False, False, True, True)} <= kinds
 
 
 def test_maps_share_no_memory_while_they_are_needed() -> None:

@@ -24,6 +24,7 @@ def test_drain(case: str) -> None:
         "PixelBits": drained.maps.pixel_bits,
         "PoolWidth": max(layer.output.width for layer in drained.maps.layers),
         "Residual": int(drained.residual),
+        "Quarters": int(drained.quarters),
     }
     simulate(
         *("pen_drain", [RTL / "pen_drain.sv"], "sim.cocotb.pen_drain", case, parameters),
@@ -82,6 +83,7 @@ def test_conv_stage(case: str) -> None:
     [
         ("pen_drain", {"OutPixels": 3}, "OutPixels must be a power of two"),
         ("pen_drain", {"Groups": 0}, "Groups and PoolWidth must be at least 1"),
+        ("pen_drain", {"Groups": 2, "Quarters": 1}, "Quarters leave no room for several Groups"),
         ("pen_datapath", {"Pixels": 5}, "Pixels must be a power of two"),
         ("pen_pixel_in", {"Pixels": 6}, "Pixels must be a power of two"),
         ("pen_pixel_in", {"FramePixels": 0}, "FramePixels must be at least 1"),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from hw.design import Design, Layer
+from hw.design import Design
+from hw.emit.geometry import QUARTERS, quarter_words
 
 MIN_REGIONS = 2  # a layer's input and its output
 
@@ -15,9 +16,10 @@ MIN_REGIONS = 2  # a layer's input and its output
 class Maps:
     """The maps of `design`'s tail, whose words have `pixels` pixels; steps are places in the tail.
 
-    A map that a later layer reads gets one of `regions` regions of `region_words` words. A map that a later layer adds
-    is recorded: an entry per group of filters and word, in the order in which the layer drains, in one of the
-    equal parts of a tape of `tape_entries`. The layer that plays it back may record over it.
+    A map that a later layer reads gets one of `regions` regions of `region_words` words, in quarters where only layers
+    of stride 2 read it (`quartered`). A map that a later layer adds is recorded: an entry per group of filters and
+    word, in the order in which the layer drains, in one of the equal parts of a tape of `tape_entries`. The layer that
+    plays it back may record over it.
     """
 
     design: Design
@@ -29,9 +31,32 @@ class Maps:
         places = {layer.name: index for index, layer in enumerate(self.design.tail)}
         return tuple(None if x.residual is None else places[x.residual.layer] for x in self.design.tail)
 
-    def words(self, layer: Layer) -> int:
-        """Words of one channel of the output of `layer`."""
-        return -(-layer.output.pixels // self.pixels)
+    def words(self, step: int) -> int:
+        """Words of one channel of the output of step."""
+        output = self.design.tail[step].output
+        if self.quartered(step):
+            return QUARTERS * quarter_words(output, self.pixels)
+        return -(-output.pixels // self.pixels)
+
+    # -- quarters
+    def quartered(self, step: int) -> bool:
+        """Whether step leaves its output in quarters: all that read it are of stride 2, its rows and columns are even.
+
+        What is added later is not: the tape takes words in the order in which they are added.
+        """
+        output, tail = self.design.tail[step].output, self.design.tail
+        reads = {x.stride for x, source in zip(tail, self.design.tail_sources, strict=True) if source == step}
+        return reads == {2} and output.height % 2 == 0 and output.width % 2 == 0 and step not in self._added
+
+    def reads_quarters(self, step: int) -> bool:
+        """Whether step reads a map that lies in quarters."""
+        source = self.design.tail_sources[step]
+        return source >= 0 and self.quartered(source)
+
+    @cached_property
+    def quarters(self) -> bool:
+        """Whether any map lies in quarters."""
+        return any(self.quartered(step) for step in self._steps)
 
     # -- regions
     def _last_use(self, uses: Sequence[int | None]) -> list[int | None]:
@@ -54,8 +79,8 @@ class Maps:
     @cached_property
     def region_words(self) -> int:
         """Words of one region: the largest map that a step leaves to be read."""
-        read = (layer for layer, region in zip(self.design.tail, self._regions, strict=True) if region is not None)
-        return max([1, *(self.words(layer) * layer.filters for layer in read)])
+        read = [step for step in self._steps if self._regions[step] is not None]
+        return max([1, *(self.words(step) * self.design.tail[step].filters for step in read)])
 
     def stored(self, step: int) -> int | None:
         """The region that step writes; None if nothing reads its output (the last one's, or one that is added only)."""
@@ -84,9 +109,9 @@ class Maps:
     def _part_entries(self) -> int:
         lanes = self.design.engine.lanes.filters
         sizes = [
-            (-(-len(x.pinned) // lanes) - (len(x.pinned) - x.filters) // lanes) * self.words(x)
-            for x, part in zip(self.design.tail, self._parts, strict=True)
-            if part is not None
+            (-(-len(x.pinned) // lanes) - (len(x.pinned) - x.filters) // lanes) * self.words(step)
+            for step, x in enumerate(self.design.tail)
+            if self._parts[step] is not None
         ]
         return max(sizes, default=0)
 

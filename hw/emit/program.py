@@ -10,7 +10,7 @@ import numpy as np
 from hw.crc import POLYNOMIALS
 from hw.design import Design, Layer, LowRankPredictor, PathPredictor
 from hw.emit.bits import Table, array, clog2, field, index_bits, pack, power_of_two, table
-from hw.emit.geometry import Geometry
+from hw.emit.geometry import QUARTERS, Geometry, quarter_words
 from hw.emit.maps import Maps
 from hw.emit.predictor import PredictorTables, in_lanes, predictor_tables
 from hw.emit.stage import MIN_ACC_BITS, head_stages
@@ -46,7 +46,7 @@ class Program:
     @cached_property
     def geometries(self) -> tuple[Geometry, ...]:
         """Every step walked by the engine's windows."""
-        return tuple(Geometry(layer, self.pixels) for layer in self.steps)
+        return tuple(Geometry(layer, self.pixels, self.maps.reads_quarters(i)) for i, layer in enumerate(self.steps))
 
     @cached_property
     def records(self) -> tuple[RecordLayout, ...]:
@@ -240,6 +240,7 @@ class Program:
             "RegionWords": self.maps.region_words,
             "Replays": int(self.maps.replays),
             "TapeEntries": self.maps.tape_entries,
+            "Quarters": int(self.maps.quarters),
             "MaxChannels": max(self.channel_sizes),
             "MaxFilters": max(self.filter_sizes),
             "MaxTaps": self.max_taps,
@@ -303,8 +304,8 @@ class Program:
         predictor = self.predictors[i] or NO_PREDICTOR
         return pack(
             (
-                field(layer.input.height, coord),
-                field(layer.input.width, coord),
+                field(g.height, coord),
+                field(g.width, coord),
                 array(lane_y, coord),
                 array(lane_x, coord),
                 field(step_y, coord),
@@ -318,7 +319,9 @@ class Program:
                 field(limit_x, coord),
                 field(g.log_stride, 1),
                 field(g.log_pool, 2),
-                field(g.out_pixels - 1, pixel),
+                field(g.out_pixels // (QUARTERS if self.maps.quartered(i) else 1) - 1, pixel),
+                field(int(self.maps.quartered(i)), 1),
+                field(quarter_words(layer.output, self.pixels) if self.maps.quartered(i) else 0, pixel),
                 field(0 if raw else out.low, 9),
                 field(0 if raw else out.high, 9),
                 field(int(raw), 1),
@@ -409,7 +412,7 @@ class Program:
         """Step i's rows of the filter table (filter_t of pen_fetch)."""
         layer = self.steps[i]
         stored = self.maps.stored(i)
-        out_words = 0 if stored is None else self.maps.words(layer)
+        out_words = 0 if stored is None else self.maps.words(i)
         base = self._region_base(stored)
         shift = [0] * layer.filters if layer.shift is None else layer.shift.tolist()
         return [

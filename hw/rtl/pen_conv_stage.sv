@@ -309,6 +309,8 @@ module pen_conv_stage #(
     .log_stride_i(LogStride[0]),
     .log_pool_i(LogPool[1:0]),
     .last_pixel_i(PixelBits'(OutMapPixels - 1)),
+    .quartered_i(1'b0),
+    .quarter_words_i('0),
     .low_i(9'(Low)),
     .high_i(9'(High)),
     .raw_i(1'b0),

@@ -5,7 +5,7 @@
 // `window_*` offers; `pass_last_use_i` says that the next pass wants the next window. `pass_tag_i` comes back as
 // `drain_tag_o` and selects bias and shift outside: it is stable while they are needed. Beats come in order of passes; the
 // beat that is last lane and last word ends a map of a group. With `Residual` and `add_i` each pass adds the pixels
-// `addends_i`, which `loaded_o` takes (pen_drain).
+// `addends_i`, which `loaded_o` takes; with `Quarters` and `quartered_i` maps leave in quarters (pen_drain).
 // A pass takes one cycle per channel and tap that reaches the map (a channel without one takes a cycle too); passes follow
 // without a gap. Two limits may lie above that: the drain takes a pass every Pixels + 10 cycles, and a window is prepared
 // in a cycle per tap and three more, while the one before it is used.
@@ -27,6 +27,7 @@ module pen_datapath #(
   parameter int unsigned RingWords  = 0,
   parameter int unsigned TagBits    = 1,
   parameter bit          Residual   = 1'b0,
+  parameter bit          Quarters   = 1'b0,
   localparam int unsigned TapBits     = (MaxTaps > 1) ? $clog2(MaxTaps) : 1,
   localparam int unsigned TapAddrBits = (TapDepth > 1) ? $clog2(TapDepth) : 1,
   localparam int unsigned OffsetBits  = (Pixels > 1) ? $clog2(Pixels) : 1,
@@ -53,6 +54,8 @@ module pen_datapath #(
   input  logic                             log_stride_i,
   input  logic [1:0]                       log_pool_i,
   input  logic [PixelBits-1:0]             last_pixel_i,
+  input  logic                             quartered_i,
+  input  logic [PixelBits-1:0]             quarter_words_i,
   input  logic signed [8:0]                low_i,
   input  logic signed [8:0]                high_i,
   input  logic                             raw_i,
@@ -266,7 +269,8 @@ module pen_datapath #(
     .CoordBits(CoordBits),
     .PixelBits(PixelBits),
     .PoolWidth(PoolWidth),
-    .Residual(Residual)
+    .Residual(Residual),
+    .Quarters(Quarters)
   ) u_drain (
     .clk_i,
     .rst_ni,
@@ -276,6 +280,8 @@ module pen_datapath #(
     .log_stride_i,
     .log_pool_i,
     .last_pixel_i,
+    .quartered_i,
+    .quarter_words_i,
     .low_i,
     .high_i,
     .raw_i,

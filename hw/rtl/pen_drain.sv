@@ -6,6 +6,12 @@
 // by pooling) vanish here. Pooling and unfinished words are kept per group of filters, so passes of several groups may
 // alternate from window to window (`Groups` > 1, head stages), or one group may run over all windows (engine).
 //
+// With `quartered_i` (`Quarters` only) the output map leaves in quarters: pixels of even rows and even columns, of even
+// rows and odd columns, of odd and even, of odd and odd, each quarter a map of its own of `quarter_words_i` words, one behind
+// the other. A layer of stride 2 reads such a map without the pixels between its strides. The map must have as many even
+// rows and columns as odd ones; `last_pixel_i` is then the last of a quarter. A map's first and last beats stay those of
+// its first and last words.
+//
 // `load_i` only while `room_o`; pixel (load_y_i, load_x_i) is lane 0 and (0, 0) starts a map. `bias_i` and `shift_i` must be
 // stable from the cycle after `load_i` until `room_o`. With `raw_i` (maps of one pixel) the sum plus bias leaves instead,
 // exact, in the low bits of the beat. With `add_i` (`Residual` only) the pixels `addends_i`, unsigned or `add_signed_i`, are
@@ -25,6 +31,7 @@ module pen_drain #(
   parameter int unsigned PixelBits = 10,
   parameter int unsigned PoolWidth = 8,   // widest pooled row
   parameter bit          Residual  = 1'b0,
+  parameter bit          Quarters  = 1'b0,
   localparam int unsigned LaneBits  = (Filters > 1) ? $clog2(Filters) : 1,
   localparam int unsigned GroupBits = (Groups > 1) ? $clog2(Groups) : 1,
   localparam int unsigned DataBits  = (8 * OutPixels > AccBits) ? 8 * OutPixels : AccBits
@@ -37,7 +44,9 @@ module pen_drain #(
   input  logic signed [CoordBits-1:0]                 limit_x_i,
   input  logic                                        log_stride_i,
   input  logic [1:0]                                  log_pool_i,
-  input  logic [PixelBits-1:0]                        last_pixel_i,  // of the output map
+  input  logic [PixelBits-1:0]                        last_pixel_i,  // of the output map, or of its quarters
+  input  logic                                        quartered_i,
+  input  logic [PixelBits-1:0]                        quarter_words_i,
   input  logic signed [8:0]                           low_i,
   input  logic signed [8:0]                           high_i,
   input  logic                                        raw_i,
@@ -72,18 +81,25 @@ module pen_drain #(
   if (Filters < 1 || Pixels < 1 || Groups < 1 || PoolWidth < 1) begin : gen_bad_sizes
     $fatal(1, "pen_drain %m: Filters, Pixels, Groups and PoolWidth must be at least 1");
   end
+  if (Quarters && Groups > 1) begin : gen_bad_quarters
+    $fatal(1, "pen_drain %m: Quarters leave no room for several Groups");
+  end
 
   localparam int unsigned StepBits = (Pixels > 1) ? $clog2(Pixels) : 1;
   localparam int unsigned SlotBits = (OutPixels > 1) ? $clog2(OutPixels) : 1;
   localparam int unsigned LogOut = $clog2(OutPixels);
   localparam int unsigned ColumnBits = (PoolWidth > 1) ? $clog2(PoolWidth) : 1;
   localparam int unsigned PoolAddrBits = $clog2(Groups << ColumnBits);
+  localparam int unsigned Parts = Quarters ? 4 : 1;  // of a map
+  localparam int unsigned PartBits = Quarters ? 2 : 1;
+  localparam int unsigned WordAddrBits = (Groups * Parts > 1) ? $clog2(Groups * Parts) : 1;
 
   typedef struct packed {
     logic                  kept;        // this pixel is an output before pooling
     logic                  pool_first;  // of its pooling window
     logic                  pool_last;
     logic [ColumnBits-1:0] column;      // of the pooled row
+    logic [PartBits-1:0]   part;        // quarter of the map that the output belongs to
   } meta_t;
 
   logic enable;  // all steps move
@@ -98,14 +114,16 @@ module pen_drain #(
   meta_t                       a_meta;
 
   always_comb begin
-    automatic logic [1:0] row = 2'(unsigned'(y_q) >> log_stride_i);
+    automatic logic [CoordBits-1:0] row = CoordBits'(unsigned'(y_q)) >> log_stride_i;
     automatic logic [CoordBits-1:0] column = CoordBits'(unsigned'(x_q)) >> log_stride_i;
     automatic logic [1:0] phase_mask = (2'd1 << log_pool_i) - 2'd1;
     if (log_pool_i == 2'd2) phase_mask = 2'd3;
     a_meta.kept = (y_q < limit_y_i) && (x_q < limit_x_i) && !(log_stride_i && (y_q[0] || x_q[0]));
-    a_meta.pool_first = ((row & phase_mask) == 2'd0) && ((column[1:0] & phase_mask) == 2'd0);
-    a_meta.pool_last = ((row & phase_mask) == phase_mask) && ((column[1:0] & phase_mask) == phase_mask);
+    a_meta.pool_first = ((row[1:0] & phase_mask) == 2'd0) && ((column[1:0] & phase_mask) == 2'd0);
+    a_meta.pool_last = ((row[1:0] & phase_mask) == phase_mask) && ((column[1:0] & phase_mask) == phase_mask);
     a_meta.column = ColumnBits'(column >> log_pool_i);
+    a_meta.part = '0;
+    if (Quarters && quartered_i) a_meta.part = PartBits'({1'(row >> log_pool_i), 1'(column >> log_pool_i)});
   end
 
   always_ff @(posedge clk_i) begin
@@ -210,31 +228,38 @@ module pen_drain #(
   // What the pixel in step D does to the words is known in step C: registers hold it, because all lanes wait for it.
   logic                    emit_q, complete_q;     // it is an output; it is the last of its word
   logic                    last_word_q;            // of its map
+  logic [PartBits-1:0]     part_q;                 // its quarter, and that one's first word
+  logic [PixelBits-1:0]    part_word_q;
   logic                    hold_q;                 // a word is complete, and the one before has not left: a stall, unless
                                                    // its last beat leaves in this cycle
-  logic                    c_emit, c_word_end, c_map_end, c_complete, d_step;
+  logic                    c_emit, c_word_end, c_part_end, c_complete, d_step;
   logic                    out_busy_q, out_end, out_end_q;
-  logic [PixelBits-1:0]    count_q, count_base_q;  // output pixels before this one; before this window
-  logic [PixelBits-1:0]    c_count;
+  logic [PixelBits-1:0]    count_q [Parts];        // output pixels before the one in step D, by quarter
+  logic [PixelBits-1:0]    count_base_q;           // before this window
+  logic [PixelBits-1:0]    place_q, c_place;       // of the output in its quarter, in steps D and C
   logic [SlotBits-1:0]     slot;
   logic [Filters-1:0][7:0] pooled;
   logic                    same_column;            // step D stores what step C would read
 
-  assign slot = (OutPixels > 1) ? SlotBits'(count_q) : '0;
+  assign slot = (OutPixels > 1) ? SlotBits'(place_q) : '0;
   assign d_step = enable && d_valid_q;
   assign same_column = d_valid_q && d_kept_q && (c_meta_q.column == d_column_q);
-  assign c_count = count_q + PixelBits'(emit_q);
+  assign c_place = (emit_q && (part_q == c_meta_q.part)) ? place_q + 1'b1 : count_q[Quarters ? c_meta_q.part : '0];
   assign c_emit = c_valid_q && c_meta_q.kept && c_meta_q.pool_last;
-  assign c_word_end = (OutPixels == 1) || (SlotBits'(c_count) == SlotBits'(OutPixels - 1));
-  assign c_map_end = c_count == last_pixel_i;
-  assign c_complete = c_emit && (c_word_end || c_map_end);
+  assign c_word_end = (OutPixels == 1) || (SlotBits'(c_place) == SlotBits'(OutPixels - 1));
+  assign c_part_end = c_place == last_pixel_i;
+  assign c_complete = c_emit && (c_word_end || c_part_end);
   assign enable = !hold_q || (beat_ready_i && out_end_q);
 
   always_ff @(posedge clk_i) begin
     if (enable) begin
       emit_q <= c_emit;
       complete_q <= c_complete;
-      last_word_q <= c_map_end;
+      last_word_q <= c_part_end && (!quartered_i || (&c_meta_q.part));
+      part_q <= c_meta_q.part;
+      place_q <= c_place;
+      part_word_q <= '0;
+      if (Quarters) part_word_q <= (c_meta_q.part[0] ? quarter_words_i : '0) + (c_meta_q.part[PartBits-1] ? quarter_words_i << 1 : '0);
     end
     hold_q <= !enable || (c_complete && (complete_q || (out_busy_q && !out_end)));
     if (!rst_ni) begin
@@ -245,15 +270,15 @@ module pen_drain #(
   end
 
   always_ff @(posedge clk_i) begin
-    if (enable && emit_q) count_q <= count_q + 1'b1;
+    if (enable && emit_q) count_q[Quarters ? part_q : '0] <= place_q + 1'b1;
     if (load_i) begin
       if ((load_y_i == '0) && (load_x_i == '0)) begin
-        count_q <= '0;
+        for (int unsigned part = 0; part < Parts; part++) count_q[part] <= '0;
         count_base_q <= '0;
       end else if (load_group_i == '0) begin
-        count_base_q <= count_q;
+        count_base_q <= count_q[0];
       end else begin
-        count_q <= count_base_q;
+        count_q[0] <= count_base_q;
       end
     end
   end
@@ -263,6 +288,9 @@ module pen_drain #(
   assign flip = {low_i[8], 7'd0};
 
   logic [Filters-1:0][OutPixels-1:0][7:0] words;
+  logic [WordAddrBits-1:0]                word_addr;
+
+  assign word_addr = Quarters ? WordAddrBits'(part_q) : WordAddrBits'(group_q);
 
   for (genvar f = 0; f < Filters; f++) begin : gen_pool
     logic [7:0] best, best_q;  // of the pooling window so far, read in step C
@@ -288,13 +316,13 @@ module pen_drain #(
 
     pen_lutram #(
       .Width(8 * OutPixels),
-      .Depth(Groups)
+      .Depth(Groups * Parts)
     ) u_word (
       .clk_i,
       .write_i(d_step && emit_q),
-      .waddr_i(group_q),
+      .waddr_i(word_addr),
       .wdata_i(words[f]),
-      .raddr_i(group_q),
+      .raddr_i(word_addr),
       .rdata_o(word)
     );
 
@@ -326,7 +354,7 @@ module pen_drain #(
       out_end_q <= last_lane_q == '0;
       out_last_lane_q <= last_lane_q;
       out_group_q <= group_q;
-      out_word_q <= count_q >> LogOut;
+      out_word_q <= part_word_q + (place_q >> LogOut);
       out_last_word_q <= last_word_q;
       for (int unsigned f = 0; f < Filters; f++) begin
         out_q[f] <= raw_i ? DataBits'(signed'(d_sum_q[f])) : DataBits'(words[f]);

@@ -11,6 +11,9 @@
 // later one with as many filters and pixels add them, as its sums drain. Such maps belong to layers that compute all
 // filters: of others the memories hold what earlier frames left.
 //
+// A map that only layers of stride 2 read is left in quarters (pen_drain). Such a layer walks outputs instead of inputs: in
+// one quarter they are neighbours, and each of its taps reads one quarter. To the windows it is a layer of stride 1.
+//
 // The image must be this engine's own: its header is read and compared with `Header` when the engine is enabled, before
 // the first frame after `image_base_i` has changed, and before every frame as long as it was not found right. A frame
 // reads from the image that was found right before it, wherever `image_base_i` points meanwhile; without one it reads
@@ -57,6 +60,7 @@ module pen_engine #(
   parameter int unsigned RegionWords = 128, // of one of them
   parameter bit          Replays     = 1'b0, // a layer reads a region that the layer before it has not written
   parameter int unsigned TapeEntries = 0,   // for what is added; 0: nothing is
+  parameter bit          Quarters    = 1'b0, // a map lies in quarters
   parameter int unsigned MaxChannels = 64,
   parameter int unsigned MaxFilters  = 64,
   parameter int unsigned MaxTaps     = 9,
@@ -220,6 +224,8 @@ module pen_engine #(
     logic                             log_stride;
     logic [1:0]                       log_pool;
     logic [PixelBits-1:0]             last_pixel;
+    logic                             quartered;    // the next layer is of stride 2 and reads the map in quarters
+    logic [PixelBits-1:0]             quarter_words;
     logic [8:0]                       low;
     logic [8:0]                       high;
     logic                             raw;          // logits leave; the last step
@@ -1018,7 +1024,8 @@ module pen_engine #(
     .TapFile(TapFile),
     .RingWords(0),
     .TagBits(1),
-    .Residual(TapeEntries > 0)
+    .Residual(TapeEntries > 0),
+    .Quarters(Quarters)
   ) u_datapath (
     .clk_i,
     .rst_ni,
@@ -1038,6 +1045,8 @@ module pen_engine #(
     .log_stride_i(step_q.log_stride),
     .log_pool_i(step_q.log_pool),
     .last_pixel_i(step_q.last_pixel),
+    .quartered_i(step_q.quartered),
+    .quarter_words_i(step_q.quarter_words),
     .low_i(step_q.low),
     .high_i(step_q.high),
     .raw_i(step_q.raw),

@@ -84,7 +84,8 @@ DATAPATHS = {
 class Drained:
     """Maps whose sums one instance of pen_drain turns into words; of the layers only their geometry matters.
 
-    With `residual` something is added to all of them but every third.
+    With `residual` something is added to all of them but every third. With `quarters` those leave in quarters that have
+    as many even rows and columns as odd ones.
     """
 
     maps: LayerSet
@@ -93,6 +94,7 @@ class Drained:
     out_pixels: int
     acc_bits: int
     residual: bool = False
+    quarters: bool = False
 
 
 def _geometry(
@@ -135,6 +137,21 @@ DRAINS = {
     ),
     "residual": Drained(
         LayerSet((_geometry(10, (5, 7)), _geometry(11, (4, 6), pool=2, signed=True)), 4), *(3, 1, 4, 20), residual=True
+    ),
+    "quarters": Drained(
+        LayerSet(
+            (
+                _geometry(12, (6, 8)),
+                _geometry(13, (4, 2)),
+                _geometry(14, (8, 12), pool=2, signed=True),
+                _geometry(15, (5, 6)),
+                _geometry(16, (7, 11), stride=2, kernel=1),
+                _geometry(17, (10, 34)),
+            ),
+            4,
+        ),
+        *(3, 1, 4, 20),
+        quarters=True,
     ),
     "one_lane": Drained(LayerSet((_geometry(8, (3, 5)), _geometry(9, (4, 4), pool=2, signed=True)), 1), 1, 2, 8, 12),
 }

@@ -12,11 +12,11 @@ import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from hw.design import IntArray, IntFormat
-from hw.emit.geometry import Geometry
+from hw.emit.geometry import QUARTERS, Geometry, quarter_words
 from sim import golden
 from sim.cocotb.bench import CycleCounter, Scoreboard, StreamMonitor, pauses, reset, start
 from sim.cocotb.cases import DRAINS
-from sim.cocotb.stimulus import completed_words, join, map_words
+from sim.cocotb.stimulus import completed_words, join, map_words, quartered_words
 
 CASE = DRAINS[os.environ.get("PEN_CASE", "engine")]
 PIXELS, OUT_PIXELS, FILTERS, GROUPS = CASE.maps.pixels, CASE.out_pixels, CASE.filters, CASE.groups
@@ -25,6 +25,12 @@ LATENCY = 5  # cycles from a load to the beat of a word that the pass's first pi
 PER_PASS = PIXELS + 4  # cycles from a load to the next
 
 Beat = dict[str, int]
+
+
+def leaves_in_quarters(geometry: Geometry) -> bool:
+    """Whether the case's maps of this geometry are left in quarters."""
+    output = geometry.layer.output
+    return CASE.quarters and output.height % 2 == 0 and output.width % 2 == 0
 
 
 @dataclass(frozen=True)
@@ -76,14 +82,16 @@ class Testbench:
         shift = rng.integers(max(0, CASE.acc_bits - 12), CASE.acc_bits - 7, (GROUPS, FILTERS))
         last_lane = rng.integers(0, FILTERS, GROUPS)
         addends, added = self._residual(sums.shape, shift)
+        quartered = leaves_in_quarters(geometry)
+        to_words = quartered_words if quartered else map_words
         words = [
             [
-                map_words(filter_map, OUT_PIXELS)
+                to_words(filter_map, OUT_PIXELS)
                 for filter_map in self._outputs(geometry, sums[g] + added[g], bias[g], shift[g])
             ]
             for g in range(GROUPS)
         ]
-        done = completed_words(geometry, OUT_PIXELS)
+        done = completed_words(geometry, OUT_PIXELS, quartered=quartered)
         for window in range(geometry.windows):
             y, x = divmod(window * PIXELS, shape.width)
             lanes = slice(window * PIXELS, (window + 1) * PIXELS)
@@ -93,8 +101,7 @@ class Testbench:
                 )
                 self.scoreboard.expect(
                     self._beat(g, lane, int(last_lane[g]), word, len(done), join(words[g][lane][word], 8))
-                    for word in range(len(done))
-                    if done[word][0] == window
+                    for _, word in sorted((lane, word) for word, (at, lane) in enumerate(done) if at == window)
                     for lane in range(last_lane[g] + 1)
                 )
 
@@ -128,7 +135,10 @@ class Testbench:
         dut.width_i.value = geometry.layer.input.width
         dut.limit_y_i.value, dut.limit_x_i.value = (1, 1) if raw else geometry.limits
         dut.log_stride_i.value, dut.log_pool_i.value = geometry.log_stride, geometry.log_pool
-        dut.last_pixel_i.value = 0 if raw else geometry.out_pixels - 1
+        quartered = not raw and leaves_in_quarters(geometry)
+        dut.last_pixel_i.value = 0 if raw else geometry.out_pixels // (QUARTERS if quartered else 1) - 1
+        dut.quartered_i.value = int(quartered)
+        dut.quarter_words_i.value = quarter_words(geometry.layer.output, OUT_PIXELS) if quartered else 0
         dut.low_i.value, dut.high_i.value, dut.raw_i.value = out.low, out.high, int(raw)
 
     def add_raw(self, geometry: Geometry) -> None:
@@ -219,7 +229,7 @@ async def a_word_comes_five_cycles_after_its_pixel(dut: Any) -> None:
     bench = Testbench(dut, 3)
     geometry = CASE.maps.geometries[0]
     bench.add_map(geometry)
-    window, lane = completed_words(geometry, OUT_PIXELS)[0]
+    window, lane = min(completed_words(geometry, OUT_PIXELS, quartered=leaves_in_quarters(geometry)))
     await bench.run()
     assert bench.beats[0] == bench.loads[window * GROUPS] + LATENCY + lane
     # Words of the first window come before the next pass is loaded, so nothing has stalled up to here.

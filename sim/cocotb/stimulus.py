@@ -86,14 +86,33 @@ def map_words(channel: IntArray, pixels: int) -> list[list[int]]:
     return [flat[i : i + pixels] for i in range(0, len(flat), pixels)]
 
 
-def completed_words(geometry: Geometry, out_pixels: int) -> list[tuple[int, int]]:
-    """For each output word of `out_pixels` pixels, the window and the lane that bring the last pixel that it needs."""
+def quarters(channel: IntArray) -> list[IntArray]:
+    """The quarters of one channel's map (height, width): of its even and odd rows and columns."""
+    return [channel[row::2, column::2] for row in range(2) for column in range(2)]
+
+
+def quartered_words(channel: IntArray, pixels: int) -> list[list[int]]:
+    """One channel's map (height, width) in quarters, each as `map_words`."""
+    return [word for quarter in quarters(channel) for word in map_words(quarter, pixels)]
+
+
+def completed_words(geometry: Geometry, out_pixels: int, *, quartered: bool = False) -> list[tuple[int, int]]:
+    """For each output word of `out_pixels` pixels, the window and the lane that bring the last pixel that it needs.
+
+    With `quartered` the words of one quarter of the output after another.
+    """
     layer, out = geometry.layer, geometry.layer.output
+    places = np.arange(out.pixels).reshape(out.height, out.width)
+    words = [
+        part.ravel()[i : i + out_pixels]
+        for part in (quarters(places) if quartered else [places])
+        for i in range(0, part.size, out_pixels)
+    ]
     found = []
-    for word in range(-(-out.pixels // out_pixels)):
-        row, column = divmod(min((word + 1) * out_pixels, out.pixels) - 1, out.width)
-        y, x = (((n + 1) * layer.pool_size - 1) * layer.stride for n in (row, column))
-        found.append(divmod(y * layer.input.width + x, geometry.pixels))
+    for word in words:
+        row, column = divmod(int(word[-1]), out.width)
+        y, x = (((n + 1) * layer.pool_size - 1) * geometry.stride for n in (row, column))
+        found.append(divmod(y * geometry.width + x, geometry.pixels))
     return found
 
 
