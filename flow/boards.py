@@ -81,6 +81,7 @@ _BOARDS = (
     Board("zynq-7020", "XC7Z020", 100, 220, 140 * RAM36, "DDR3-1066 x32", 8),
     Board("kv260", "XCK26", 200, 1248, 144 * RAM36 + 64 * ULTRA, "DDR4-2400 x64", 16),
     Board("zcu104", "XCZU7EV", 200, 1728, 312 * RAM36 + 96 * ULTRA, "DDR4-2400 x64", 16),
+    Board("zcu102", "XCZU9EG", 200, 2520, 912 * RAM36, "DDR4-2400 x64", 16),
     Board("alveo-u50", "XCU50", 250, 5952, 1344 * RAM36 + 640 * ULTRA, "HBM2 x64", 32),
 )
 BOARDS = {board.name: board for board in _BOARDS}
