@@ -29,7 +29,7 @@ from hw.frames import dequantise_output, quantise_input
 from hw.qonnx import convert
 from sim import csim, golden, hls, verilated
 from tests.brevitas_nets import Net, conv, execute, identity, linear, relu
-from tests.layer_nets import ACCEPTED, ResidualBlock, jet_tagging, plain_relu, residual
+from tests.layer_nets import ACCEPTED, Branches, ResidualBlock, jet_tagging, plain_relu, residual
 
 BUILD = Path("build") / "bench" / "layers"
 FRAMES = 8
@@ -96,11 +96,21 @@ def resnet(blocks: int, size: int = 16) -> Net:
     return Net(identity(), conv(3, 16, padding=1), relu(), *layers, *tail, shape=(3, size, size))
 
 
+def squeezenet() -> Net:
+    """Two fire modules, whose expanding convolutions are joined, then a global average."""
+    return Net(
+        *(identity(), conv(3, 8, stride=2, padding=1), relu(), conv(8, 4, 1), relu(), Branches(4, 8, 8)),
+        *(nn.MaxPool2d(2), conv(16, 6, 1), relu(), Branches(6, 8, 8), nn.Flatten(), linear(256, 10)),
+        shape=(3, 16, 16),
+    )
+
+
 MODELS: dict[str, Callable[[], Net]] = {
     "LeNet": lenet,
     "VGG-like": vgg,
     "MobileNet-like": mobilenet,
     "jet tagging 16-64-32-32-5": jet_tagging,
+    "SqueezeNet-like": squeezenet,
     "ResNet block": residual,
     "ResNet-8": lambda: resnet(1),
     "ResNet-20": lambda: resnet(3),

@@ -121,6 +121,100 @@ def groups(wrapper: ModelWrapper) -> bool:
     return bool(found)
 
 
+# -- concatenation -----------------------------------------------------------------------------------------------------
+def concatenations(wrapper: ModelWrapper) -> bool:
+    """Concat of channels becomes a sum: each input is spread to its places among all channels, with zeros elsewhere.
+
+    Spreading is a 1x1 convolution with ones; the first leaves its map in the format of the inputs, and each later one
+    adds what those before it have left. A quantiser behind the Concat is the last one's.
+    """
+    found = wrapper.get_nodes_by_op_type("Concat")
+    for node in found:
+        shapes = [wrapper.get_tensor_shape(name) for name in node.input]
+        if any(shape is None or len(shape) != 4 for shape in shapes) or int(_attributes(node)["axis"]) % 4 != 1:
+            raise DesignError(
+                f"layer '{node.name}' (Concat) joins {shapes} along axis {_attributes(node)['axis']}; accepted: the "
+                "channels (axis 1) of maps (n, channels, h, w)"
+            )
+        quantisers = [_format_of(wrapper, node, name) for name in node.input]
+        parameters = [_parameters(wrapper, quantiser) for quantiser in quantisers]
+        if any(other != parameters[0] for other in parameters):
+            raise DesignError(
+                f"layer '{node.name}' (Concat) joins what {', '.join(repr(q.name) for q in quantisers)} quantise, with "
+                f"{'; '.join(map(_said, parameters))}; accepted: the same scale, width and sign"
+            )
+        _concatenate(wrapper, node, [int(shape[1]) for shape in shapes if shape is not None], quantisers[0])
+    if found:
+        _forget_shapes(wrapper)
+    return bool(found)
+
+
+UNCHANGED = ("MaxPool", "Identity", "Dropout")  # what leaves the grid of a quantiser as it is
+
+
+def _format_of(wrapper: ModelWrapper, node: NodeProto, name: str) -> NodeProto:
+    """The quantiser whose values the tensor `name`, which `node` reads, holds."""
+    producer = wrapper.find_producer(name)
+    while producer is not None and producer.op_type in UNCHANGED:
+        producer = wrapper.find_producer(producer.input[0])
+    if producer is None or producer.op_type not in ("Quant", "IntQuant"):
+        found = "the input" if producer is None else f"'{producer.name}' ({producer.op_type})"
+        raise DesignError(
+            f"layer '{node.name}' (Concat) joins what {found} leaves, which is not quantised; accepted: branches that "
+            "end in quantisers"
+        )
+    return producer
+
+
+def _parameters(wrapper: ModelWrapper, quantiser: NodeProto) -> tuple[object, ...]:
+    """Scale, zero point and width of a quantiser, and its sign and rounding."""
+    values = tuple(tuple(_constant(wrapper, quantiser, index) or ()) for index in (1, 2, 3))
+    given = _attributes(quantiser)
+    return (*values, *(given.get(name) for name in ("signed", "narrow", "rounding_mode")))
+
+
+def _said(parameters: tuple[Any, ...]) -> str:
+    scale, _, bits, signed, *_ = parameters
+    return f"scale {scale}, {bits} bits, {'signed' if signed else 'unsigned'}"
+
+
+def _concatenate(wrapper: ModelWrapper, node: NodeProto, channels: Sequence[int], quantiser: NodeProto) -> None:
+    total, first, before = sum(channels), 0, ""
+    made: list[NodeProto] = []
+    open_ = _requantised(wrapper, node)
+    for index, (given, count) in enumerate(zip(node.input, channels, strict=True)):
+        weights = np.zeros((total, count, 1, 1), np.float32)
+        weights[first + np.arange(count), np.arange(count)] = 1
+        name, first, last = f"{node.name}_{index}", first + count, index == len(channels) - 1
+        made += _ones(wrapper, name, given, f"{name}_spread", weights)
+        result = f"{name}_spread"
+        if before:
+            made.append(helper.make_node("Add", [result, before], [f"{name}_sum"], name=f"{name}_add"))
+            result = f"{name}_sum"
+        if last and open_:
+            made[-1].output[0] = node.output[0]
+            continue
+        quant = NodeProto()
+        quant.CopyFrom(quantiser)
+        quant.name, quant.input[0], quant.output[0] = f"{name}_requant", result, f"{name}_map"
+        before = quant.output[0]
+        made.append(quant)
+        if last:
+            quant.output[0] = node.output[0]
+    place = list(wrapper.graph.node).index(node)
+    wrapper.graph.node.remove(node)
+    for offset, one in enumerate(made):
+        wrapper.graph.node.insert(place + offset, one)
+
+
+def _requantised(wrapper: ModelWrapper, node: NodeProto) -> bool:
+    """Whether a quantiser follows `node`, and nothing else but a ReLU before it."""
+    users = wrapper.find_direct_successors(node) or []
+    if len(users) == 1 and users[0].op_type == "Relu":
+        users = wrapper.find_direct_successors(users[0]) or []
+    return len(users) == 1 and users[0].op_type in ("Quant", "IntQuant")
+
+
 # -- averages ----------------------------------------------------------------------------------------------------------
 def averages(wrapper: ModelWrapper) -> bool:
     """Average pooling over a power of two of values becomes weights.
@@ -213,32 +307,7 @@ def _as_convolution(
         )
     weights = np.zeros((channels, channels, *kernel), np.float32)
     weights[np.arange(channels), np.arange(channels)] = 1 / math.prod(kernel)
-    parameters = {"weight": weights, "scale": np.float32(1 / math.prod(kernel)), "zero": np.float32(0), "bits": 2}
-    names = []
-    for name, value in parameters.items():
-        names.append(f"{node.name}_{name}")
-        wrapper.set_initializer(names[-1], np.asarray(value, np.float32))
-    quant = helper.make_node(
-        "Quant",
-        names,
-        [f"{node.name}_quantised"],
-        name=f"{node.name}_quant",
-        domain=QUANT_DOMAIN,
-        signed=1,
-        narrow=0,
-        rounding_mode="ROUND",
-    )
-    convolution = helper.make_node(
-        "Conv",
-        [node.input[0], quant.output[0]],
-        [node.output[0]],
-        name=node.name,
-        kernel_shape=list(kernel),
-        strides=[stride, stride],
-        pads=[0, 0, 0, 0],
-        dilations=[1, 1],
-        group=1,
-    )
+    quant, convolution = _ones(wrapper, node.name, node.input[0], node.output[0], weights, stride)
     place = list(wrapper.graph.node).index(node)
     wrapper.graph.node.remove(node)
     wrapper.graph.node.insert(place, convolution)
@@ -247,7 +316,39 @@ def _as_convolution(
         raise DesignError(f"layer '{node.name}' drops rows and columns; accepted: keepdims, then Flatten")
 
 
-REWRITES: tuple[Callable[[ModelWrapper], bool], ...] = (one_dimensional, padding, groups, averages)
+def _ones(
+    wrapper: ModelWrapper, name: str, given: str, result: str, weights: NDArray[np.float32], stride: int = 1
+) -> list[NodeProto]:
+    """Quantiser and convolution of constant `weights` of 2 bits that are 0 or their scale, without padding."""
+    parameters = {"weight": weights, "scale": weights.max(), "zero": 0, "bits": 2}
+    names = [f"{name}_{part}" for part in parameters]
+    for part, value in zip(names, parameters.values(), strict=True):
+        wrapper.set_initializer(part, np.asarray(value, np.float32))
+    quant = helper.make_node(
+        "Quant",
+        names,
+        [f"{name}_quantised"],
+        name=f"{name}_quant",
+        domain=QUANT_DOMAIN,
+        signed=1,
+        narrow=0,
+        rounding_mode="ROUND",
+    )
+    convolution = helper.make_node(
+        "Conv",
+        [given, quant.output[0]],
+        [result],
+        name=name,
+        kernel_shape=list(weights.shape[2:]),
+        strides=[stride, stride],
+        pads=[0, 0, 0, 0],
+        dilations=[1, 1],
+        group=1,
+    )
+    return [quant, convolution]
+
+
+REWRITES: tuple[Callable[[ModelWrapper], bool], ...] = (one_dimensional, padding, groups, concatenations, averages)
 
 
 def _forget_shapes(wrapper: ModelWrapper) -> None:

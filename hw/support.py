@@ -69,6 +69,15 @@ OPERATORS: tuple[Operator, ...] = (
         "two branches that are not quantised; lazy layers where branches begin or end, or in the head",
         "of a constant bias, or of two branches",
     ),
+    Operator(
+        "Concat",
+        "of channels, of maps that are quantised alike",
+        "a sum: each map is spread to its channels by a 1x1 convolution with ones, which adds what was spread before; "
+        "exact, at the cost of those multiplications. Layers in the branches may be lazy, a branch's last one if the "
+        "join alone reads it",
+        "other axes, vectors, maps of different scale, width or sign",
+        "of channels",
+    ),
     Operator("Relu", "after Conv, Gemm or MatMul", "the lower bound of the layer's saturation", summary=""),
     Operator(
         "MaxPool",
@@ -110,7 +119,6 @@ REFUSALS: tuple[Refusal, ...] = (
         "BatchNormalization",
         "cannot be folded exactly into quantised weights: merge it before quantisation (brevitas.nn.utils.merge_bn)",
     ),
-    Refusal("Concat", "joins branches: accepted is Add"),
     Refusal("Split", "takes a map apart: accepted are branches that read all of it"),
     Refusal("ConvTranspose", "is not supported: maps grow nowhere in the accelerator"),
     Refusal("Resize", "is not supported: maps grow nowhere in the accelerator"),

@@ -163,6 +163,55 @@ def residual(**options: Any) -> Net:
     )
 
 
+class Branches(nn.Module):
+    """Convolutions of one input whose maps, quantised alike, are joined as channels; with `trunk` the input as well.
+
+    `quantised`: a quantiser follows the join.
+    """
+
+    def __init__(
+        self, channels: int, *filters: int, trunk: bool = False, quantised: bool = False, axis: int = 1
+    ) -> None:
+        super().__init__()
+        self.ways = nn.ModuleList(conv(channels, n, 2 * i + 1, padding=i) for i, n in enumerate(filters))
+        self.quant, self.trunk, self.axis = relu(), trunk, axis
+        self.behind = relu(bit_width=6) if quantised else nn.Identity()
+
+    def forward(self, x: Any) -> Any:
+        if self.trunk:
+            x = self.quant(x)
+        maps = [self.quant(way(x)) for way in self.ways]
+        return self.behind(torch.cat([*maps, *([x] if self.trunk else [])], dim=self.axis))
+
+
+class Joined(nn.Module):
+    """A join of the accumulators of two convolutions, or of what two quantisers make of them."""
+
+    def __init__(self, quantised: bool = False) -> None:
+        super().__init__()
+        self.left, self.right = (conv(1, 2, return_quant_tensor=False) for _ in range(2))
+        quants = (plain_relu(), plain_relu(bit_width=5)) if quantised else (nn.Identity(), nn.Identity())
+        self.quants = nn.ModuleList(quants)
+
+    def forward(self, x: Any) -> Any:
+        ways = zip(self.quants, (self.left, self.right), strict=True)
+        return torch.cat([quant(way(x)) for quant, way in ways], dim=1)
+
+
+def branches(*filters: int, pool: bool = False, **options: Any) -> Net:
+    """A join of branches between two convolutions."""
+    channels = sum(filters) + (4 if options.get("trunk") else 0)
+    first = (identity(), conv(2, 4, padding=1), *(() if options.get("trunk") else (relu(),)))
+    size = 3 if pool else 6
+    return Net(
+        *first,
+        Branches(4, *filters, **options),
+        *((nn.MaxPool2d(2),) if pool else ()),
+        *(conv(channels, 3, padding=1), relu(), nn.Flatten(), linear(3 * size * size, 3)),
+        shape=(2, 6, 6),
+    )
+
+
 def input_around() -> Net:
     """A block that adds the network's input, then pooling."""
     layers = (ResidualBlock(2, 2), relu(), nn.MaxPool2d(2), nn.Flatten(), linear(8, 3))
@@ -237,6 +286,10 @@ ACCEPTED: tuple[Case, ...] = (
     Case("Add", {"around": "Conv", "stride": 2}, lambda: residual(around=True, stride=2), ("Add",)),
     Case("Add", {"of": "two quantised maps"}, lambda: residual(quantised=True), ("Add",)),
     Case("Add", {"around": "nothing", "of": "the input"}, input_around, ("Add",)),
+    Case("Concat", {"branches": 2}, lambda: branches(3, 5), ("Concat",), tags=("rtl",)),
+    Case("Concat", {"branches": 3, "behind": "Quant"}, lambda: branches(3, 2, 4, quantised=True), ("Concat",)),
+    Case("Concat", {"branches": 2, "behind": "MaxPool"}, lambda: branches(3, 5, pool=True), ("Concat",)),
+    Case("Concat", {"branches": 1, "with": "what they read"}, lambda: branches(3, trunk=True), ("Concat",)),
     *(
         Case("Conv2D", {"groups": g}, lambda g=g: _grouped(g), ("Conv",), tags=("rtl",) if g == 4 else ())  # type: ignore[misc]
         for g in (2, 4)
@@ -323,6 +376,18 @@ REFUSED: dict[str, tuple[Callable[[], Net], str]] = {
     "Softmax": (
         lambda: Net(identity(), linear(4, 4), nn.Softmax(dim=1), identity(), linear(4, 2), shape=(4,)),
         "layer 'Softmax_0' (Softmax) is not the last layer",
+    ),
+    "Concat": (
+        lambda: Net(identity(), Branches(1, 2, 2, axis=2), nn.Flatten(), linear(64, 2), shape=(1, 4, 4)),
+        "layer 'Concat_0' (Concat) joins [[1, 2, 4, 4], [1, 2, 4, 4]] along axis 2; accepted: the channels (axis 1)",
+    ),
+    "Concat of what is not quantised": (
+        lambda: Net(identity(), Joined(), relu(), nn.Flatten(), linear(16, 2), shape=(1, 4, 4)),
+        "layer 'Concat_0' (Concat) joins what 'Conv_0' (Conv) leaves, which is not quantised",
+    ),
+    "Concat of different scales": (
+        lambda: Net(identity(), Joined(quantised=True), relu(), nn.Flatten(), linear(16, 2), shape=(1, 4, 4)),
+        "(Concat) joins what 'Quant_",
     ),
     "Add": (
         lambda: Net(identity(), TwoOpen(), relu(), nn.Flatten(), linear(8, 2), shape=(1, 4, 4)),

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from flow.network import OwnNetwork
 from hw import support
-from hw.design import DesignError
+from hw.design import DesignError, LinearPredictor
 from hw.frames import dequantise_output, quantise_input
 from hw.qonnx import convert, prepare
 from sim import golden
@@ -82,6 +82,27 @@ def test_every_operator_of_the_table_has_a_network() -> None:
     others = {"IntQuant", "Add", "Reshape", "Squeeze", "Identity", "Dropout", "Constant"}  # parts of others' networks
     assert shown | others >= support.NAMES
     assert not {refusal.name for refusal in support.REFUSALS} & support.NAMES
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_layers_in_joined_branches_may_be_lazy() -> None:
+    """Filters that were not computed are zero behind the join, in their own channels."""
+    net = next(case for case in ACCEPTED if case.layer == "Concat").net()
+    model, rng = net.qonnx(), np.random.default_rng(2)
+    predictors = {
+        name: LinearPredictor(rng.integers(-9, 9, (4, filters)), np.zeros(filters, np.int64))
+        for name, filters in (("Conv_1", 3), ("Conv_2", 5))
+    }
+    options = {name: {"Predictor": predictor, "Keep": 2} for name, predictor in predictors.items()}
+    design = convert(model, "build/unwritten", hls_config={"LayerName": options}).penstock.design
+    assert [layer.name for layer in design.lazy_layers] == ["Conv_1", "Conv_2"]
+    frames = rng.integers(-128, 128, (4, 2, 6, 6))
+    run = golden.run(design, frames)
+    joined = next(layer for layer in design.tail if layer.residual is not None)
+    maps = np.concatenate([run.layer("Conv_1").output, run.layer("Conv_2").output], axis=1)
+    assert np.array_equal(run.layer(joined.name).output, maps)
+    assert (run.layer("Conv_2").chosen.sum(axis=1) == 2).all()
+    assert maps.any()
 
 
 def test_groups_and_softmax_tell_what_becomes_of_them() -> None:
