@@ -155,6 +155,17 @@ PROOFS = (
         quick=False,
     ),
     Proof("pen_fetch", {"Filters": 2}, quick=False),
+    Proof(
+        "pen_bank",
+        mutants=(
+            Mutant("pen_bank", "write_i && (write_lane_i == LaneBits'(f))", "write_i"),
+            Mutant("pen_bank", ".waddr_i(write_word_i)", ".waddr_i(write_word_i & WordBits'(RecordWords - 1))"),
+            Mutant("pen_bank", "{select_q[0], read_addr_i[SelectBits-1:0]}", "{2{read_addr_i[SelectBits-1:0]}}"),
+            Mutant("pen_bank", "from_table_q[1] ? pinned_q[f]", "from_table_q[0] ? pinned_q[f]"),
+            Mutant("pen_bank", "always_ff @(posedge clk_i) word_q <= word;", "assign word_q = word;"),
+        ),
+        search=6,
+    ),
 )
 BLOCKS = tuple(dict.fromkeys(proof.block for proof in PROOFS))
 
