@@ -7,8 +7,8 @@ run, kept in build/verification:
 
 - `proofs`: every proof of `sim/formal.py` and its mutants; with `--quick`, those that take seconds.
 - `faults`: the tests of faults, and what each of them ends in.
-- `fuzz`: random designs in RTL against the golden model, `--designs` of them from `--seed` on, 36 frames each; goes on
-  where it was stopped.
+- `fuzz`: random designs in RTL, golden model and QONNX, `--designs` of them from `--seed` on, 36 frames each; goes on
+  where it was stopped. What differs is shrunken, and told as a line for `tests/fuzz_cases.json`.
 - `mutants`: bugs drawn in the golden model and in two RTL blocks, `--mutants` each, and whether their tests fail.
 - `soak`: one design for `--minutes`, with stalls, changes of k, faults and resets.
 - `coverage`: what `make coverage` has counted.
@@ -25,6 +25,7 @@ import time
 import xml.etree.ElementTree as ET
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -32,13 +33,13 @@ from rich.progress import track
 
 from bench.table import Report, parser
 from hw.emit import emit
-from sim import coverage, golden
+from sim import coverage
 from sim.formal import PROOFS, extent, try_all
-from sim.memory import FixedLatency, Stalls
-from sim.verilated import VerilatedModel, build
+from sim.verilated import build
 from sw.train import write_atomically
+from tests import fuzz as fuzzing
 from tests import mutation
-from tests.designs import checked, random_design, random_frames
+from tests.designs import checked, random_design
 from tests.soak import soak
 
 ROOT = Path(__file__).parents[1]
@@ -54,12 +55,6 @@ MUTATED = {
     "hw/rtl/pen_select.sv": ("tests/test_rtl_engine_parts.py", "-k", "select"),
     "hw/rtl/pen_requant.sv": ("tests/test_rtl_compute.py", "-k", "requant"),
 }
-MEMORIES = (
-    (FixedLatency(latency=1, outstanding=64), 0.0),
-    (FixedLatency(latency=61, outstanding=1), 0.1),
-    (FixedLatency(latency=10, outstanding=2, gap_every=15, gap_cycles=4), 0.6),
-)
-FRAMES = 12  # for each of them
 
 
 def proofs(options: Namespace, report: Report) -> JsonValue:
@@ -106,46 +101,33 @@ def faults(options: Namespace, report: Report) -> JsonValue:
 
 
 def fuzz(options: Namespace, report: Report) -> JsonValue:
-    """Random designs; every answer, choice and byte, in three memories."""
+    """Random designs; every answer, choice, score, strength and byte, in three memories."""
     kept = KEPT / "fuzz-designs.json"
-    done: dict[str, int] = json.loads(kept.read_text()) if kept.is_file() else {}
-    wanted = range(options.seed, options.seed + options.designs)
-    for seed in track([seed for seed in wanted if str(seed) not in done], "designs"):
-        folder = KEPT / f"design-{seed}"
-        done[str(seed)] = _mismatches(seed, folder)
-        if not done[str(seed)]:
-            shutil.rmtree(folder)  # what differs is kept
+    done: dict[str, list[int]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    first = fuzzing.STRUCTURE * options.seed
+    left = [number for number in range(first, first + options.designs) if str(number) not in done]
+    cases: list[JsonValue] = []
+    for number, outcome in track(fuzzing.outcomes(left, KEPT), "designs", len(left)):
+        if outcome.wrong:
+            shared = fuzzing.Structure(number, KEPT / f"structure-{number // fuzzing.STRUCTURE}")
+            case = fuzzing.shrunk(number, lambda case, shared=shared: bool(shared.outcome(case).wrong))  # type: ignore[misc]
+            cases.append(None if case is None else asdict(case))
+            report.failed.append(f"design {number}: {cases[-1]} {outcome.said}")
+        done[str(number)] = [outcome.frames, outcome.witnessed, len(outcome.wrong)]
         write_atomically(kept, json.dumps(done).encode())
-    wrong = {seed: number for seed, number in done.items() if number}
-    report.row("random designs, frames in RTL", f"{len(done)}, {len(done) * len(MEMORIES) * FRAMES}")
-    report.equal("RTL = golden model in all of them", not wrong)
+    frames, witnessed, wrong = (sum(column) for column in zip(*done.values(), strict=True))
+    builds = len({int(number) // fuzzing.STRUCTURE for number in done})
+    report.row("random designs, of so many structures", f"{len(done)}, {builds}")
+    report.row("frames, with QONNX as third witness", f"{frames}, {witnessed}")
+    report.equal("RTL = golden model = QONNX in all of them", not wrong)
     return {
         "designs": len(done),
-        "frames": len(done) * len(MEMORIES) * FRAMES,
-        "mismatches": sum(wrong.values()),
-        "seeds": [int(seed) for seed in wrong],
+        "structures": builds,
+        "frames": frames,
+        "with_qonnx": witnessed,
+        "mismatches": wrong,
+        "cases": cases,
     }
-
-
-def _mismatches(seed: int, folder: Path) -> int:
-    """Frames of a random design whose answer, bytes or choices are not the golden model's."""
-    design = random_design(seed)
-    if seed % 3 == 0:
-        design = checked(design, (8, 16, 32)[seed // 3 % 3], block=20)
-    emit(design, folder)
-    library = build(folder / "rtl", folder / "verilated", f"{design.name}_probed")
-    image = (folder / "weights.bin").read_bytes()
-    wrong = 0
-    for number, (memory, probability) in enumerate(MEMORIES):
-        frames = random_frames(design, FRAMES, 10 * seed + number)
-        right = golden.run(design, frames)
-        run = VerilatedModel(library, design, image, memory, Stalls(seed, probability)).run(frames)
-        equal = (run.outputs == right.outputs).all(axis=1) & ~run.bad
-        equal &= run.bus_bytes == sum(layer.bytes for layer in right.layers)
-        for layer in run.layers:
-            equal &= (layer.chosen == right.layer(layer.name).chosen).all(axis=1)
-        wrong += int((~equal).sum())
-    return wrong
 
 
 def mutants(options: Namespace, report: Report) -> JsonValue:
@@ -190,15 +172,15 @@ def soaked(options: Namespace, report: Report) -> JsonValue:
 
 
 def covered(_: Namespace, report: Report) -> JsonValue:
-    """Line, toggle and expression coverage in percent; functional coverage is not counted yet."""
-    counts = coverage.merge(sorted(coverage.COUNTED.rglob("coverage.dat")))
+    """Line, toggle, expression and functional coverage in percent, without points that are waived."""
+    counts = coverage.merge(coverage.counted())
     if not counts:
         report.row("coverage", "not counted; first: make coverage")
         return None
     found = coverage.total(coverage.shares(counts, coverage.waivers()))
     for kind, share in found.items():
         report.row(f"{kind} coverage", str(share))
-    return {**{kind: share.percent for kind, share in found.items()}, "functional": None}
+    return {kind: share.percent for kind, share in found.items()}
 
 
 PARTS: dict[str, Callable[[Namespace, Report], JsonValue]] = {
