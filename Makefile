@@ -72,8 +72,10 @@ sim: $(STAMP) ## the cocotb regressions on Verilator (ARGS='-k name' for one)
 	  PEN_WATCH=waves $(BIN)/pytest -n $(JOBS) --dist loadfile -m sim --lf --lfnf=none; exit 1; }
 
 .PHONY: coverage
-coverage: $(STAMP) ## code coverage of the RTL by the cocotb regressions: docs/results/coverage.md
-	PEN_WATCH=coverage $(BIN)/pytest -n $(JOBS) --dist loadfile -m sim $(ARGS)
+coverage: $(STAMP) ## code and functional coverage of the RTL by its regressions: docs/results/coverage.md
+	$(BIN)/python -m sim.coverage --clear
+	PEN_WATCH=coverage $(BIN)/pytest -n $(JOBS) --dist loadfile -k 'not illegal' $(ARGS) \
+	  tests/test_rtl_*.py tests/test_situations.py tests/test_faults.py
 	$(BIN)/python -m sim.coverage --markdown docs/results/coverage.md
 
 .PHONY: test

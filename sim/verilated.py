@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from importlib.metadata import version
 from importlib.resources import as_file, files
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,18 @@ CXX_FLAGS = (
     # Several models live in one process: nothing may be shared between libraries.
     "-fvisibility=hidden",
     "-fno-gnu-unique",
-    "-DVM_COVERAGE=0",
 )
 WAVE_FLAGS = ("--trace-vcd", "--trace-depth", "3")  # top, its parts, and theirs
 LINK_FLAGS = ("-shared", "-Wl,-Bsymbolic", "-pthread")
 RUNTIME = ("verilated", "verilated_threads")  # of Verilator's own sources, which every model needs
 WAVE_RUNTIME = "verilated_vcd_c"
+POINTS, POINTS_RUNTIME = "pen_cover.sv", "verilated_cov"  # of functional coverage
+_NUMBERS = count()  # of files of counts
+
+
+def _counts() -> bool:
+    """Whether models count the points of functional coverage: where the environment's PEN_WATCH is ``coverage``."""
+    return os.environ.get("PEN_WATCH") == "coverage"
 
 
 class BuildError(RuntimeError):
@@ -76,7 +83,8 @@ def build(rtl_folder: Path, build_folder: Path, top: str, waves: bool = False) -
     With `waves`, `VerilatedModel.waves` can write the signals of the upper levels to a file; it compiles longer.
     The library is named after a hash of everything that goes into it and is reused while nothing changes; it appears
     in `build_folder` in one step. The model reads its memories from ``rtl_folder/mem``, if there is such a folder,
-    when it is created. Files that end in ``.v`` are Verilog-2005. Raises `BuildError` with the tools' output.
+    when it is created. Files that end in ``.v`` are Verilog-2005. With PEN_WATCH=coverage in the environment a model
+    that is closed writes its counts beside the library. Raises `BuildError` with the tools' output.
     """
     rtl_folder, build_folder = rtl_folder.resolve(), build_folder.resolve()
     listing = rtl_folder / "files.f"
@@ -84,8 +92,10 @@ def build(rtl_folder: Path, build_folder: Path, top: str, waves: bool = False) -
         raise BuildError(f"{listing}: no such file; the folder of emitted RTL has one")
     sources = [rtl_folder / line for line in (raw.strip() for raw in listing.read_text().splitlines()) if line]
     build_folder.mkdir(parents=True, exist_ok=True)
-    with as_file(files("sim") / "cpp") as harness, as_file(files("sim") / "sv" / "pen_axi_rules.sv") as rules:
-        sources.append(rules)  # binds itself to the read master
+    with as_file(files("sim") / "cpp") as harness, as_file(files("sim") / "sv") as watch:
+        sources.append(watch / "pen_axi_rules.sv")  # binds itself to the read master
+        if _counts():
+            sources.append(watch / POINTS)
         library = build_folder / f"{top}-{_fingerprint(rtl_folder, sources, harness, top, waves)}.so"
         with _locked(build_folder / ".lock"):
             if not library.exists():
@@ -124,6 +134,7 @@ def _compile(sources: list[Path], memories: Path, harness: Path, top: str, libra
         work = Path(name)
         verilator = [str(root / "bin" / "verilator_bin"), *VERILATOR_FLAGS, "--Mdir", str(work), "--top-module", top]
         verilator += WAVE_FLAGS if waves else ()
+        verilator += ["--coverage-user"] if _counts() else []
         verilator += ["+1364-2005ext+v"] if any(source.suffix == ".v" for source in sources) else []
         verilator += [f'-GMemDir="{memories}"'] if memories.is_dir() else []
         verilator += map(str, sources)
@@ -134,7 +145,7 @@ def _compile(sources: list[Path], memories: Path, harness: Path, top: str, libra
         parts = [*sorted(work.glob("Vtop*.cpp")), *sorted(harness.glob("*.cpp"))]
         model.write_text("".join(f'#include "{part}"\n' for part in parts))
         compiler = [os.environ.get("CXX", "g++"), *CXX_FLAGS, f"-DVM_TRACE={int(waves)}"]
-        compiler += ["-include", str(harness / "hooks.h")]
+        compiler += [f"-DVM_COVERAGE={int(_counts())}", "-include", str(harness / "hooks.h")]
         compiler += [f"-I{folder}" for folder in (work, harness, include, include / "vltstd")]
         with ThreadPoolExecutor(2) as pool:
             runtime = pool.submit(_runtime, compiler, include, harness, library.parent, waves)
@@ -148,10 +159,11 @@ def _runtime(compiler: list[str], include: Path, harness: Path, beside: Path, wa
     """Objects of Verilator's own sources, compiled once for all models: in our build/, else `beside` the model."""
     checkout = Path(__file__).parent.parent
     folder = checkout / "build" if (checkout / "pyproject.toml").is_file() else beside
-    text = [compiler[0], version("verilator"), *CXX_FLAGS, str(waves), (harness / "hooks.h").read_text()]
+    text = [compiler[0], version("verilator"), *CXX_FLAGS, f"{waves} {_counts()}", (harness / "hooks.h").read_text()]
     folder = folder / f"runtime-{hashlib.sha256(repr(text).encode()).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    objects = [folder / f"{name}.o" for name in (*RUNTIME, *((WAVE_RUNTIME,) if waves else ()))]
+    names = (*RUNTIME, *((WAVE_RUNTIME,) if waves else ()), *((POINTS_RUNTIME,) if _counts() else ()))
+    objects = [folder / f"{name}.o" for name in names]
     with _locked(folder / ".lock"):
         for out in objects:
             if not out.exists():
@@ -278,12 +290,13 @@ def _load(library: Path) -> ctypes.CDLL:
     lib.pen_create.argtypes = [ctypes.POINTER(_Config), ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p]
     lib.pen_create.restype = handle
     lib.pen_destroy.argtypes, lib.pen_destroy.restype = [handle], None
+    lib.pen_coverage.argtypes, lib.pen_coverage.restype = [handle, ctypes.c_char_p], None
     lib.pen_error.argtypes, lib.pen_error.restype = [handle], ctypes.c_char_p
     lib.pen_write.argtypes = [handle, word, word]
     lib.pen_read.argtypes = [handle, word, ctypes.POINTER(word)]
-    pointer, count = ctypes.c_void_p, ctypes.c_int64
-    lib.pen_run.argtypes = [handle, pointer, count, pointer, count, ctypes.POINTER(_Results)]
-    lib.pen_interrupt.argtypes = [*lib.pen_run.argtypes, count, ctypes.c_int]
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    lib.pen_run.argtypes = [handle, pointer, number, pointer, number, ctypes.POINTER(_Results)]
+    lib.pen_interrupt.argtypes = [*lib.pen_run.argtypes, number, ctypes.c_int]
     lib.pen_waves.argtypes = [handle, ctypes.c_char_p]
     lib.pen_poke.argtypes = [handle, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_int64]
     return lib
@@ -315,7 +328,7 @@ class VerilatedModel:
         self._handle: int | None = None
         self._failed = False
         self._control = Control.of(design)
-        self._lib = _load(library)
+        self._library, self._lib = library, _load(library)
         config = _Config(
             channels=design.input.channels,
             pixels=design.input.pixels,
@@ -353,6 +366,9 @@ class VerilatedModel:
     def close(self) -> None:
         """Free the model; it cannot be used afterwards."""
         if getattr(self, "_handle", None):
+            if _counts():
+                name = f"coverage-{os.getpid()}-{next(_NUMBERS)}.dat"
+                self._lib.pen_coverage(self._handle, str(self._library.with_name(name)).encode())
             self._lib.pen_destroy(self._handle)
         self._handle = None
 

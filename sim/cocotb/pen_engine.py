@@ -287,9 +287,30 @@ async def keep_is_read_per_frame(dut: Any) -> None:
     """From none to all and more than there are; what was set before does not linger."""
     await _start(dut)
     bench = Testbench(dut, 2)
-    first, second, *_ = (layer.name for layer in bench.design.lazy_layers)
+    lazy = bench.design.lazy_layers
+    first, second, *_ = (layer.name for layer in lazy)
     sweep = [{first: 1, second: 1}, {first: 9, second: 0}, {first: 0}, {}, {first: 500, second: 4}, {second: 3}]
+    sweep += [{layer.name: k for layer in lazy} for k in (0, 500)] + [{layer.name: layer.filters for layer in lazy}]
     await bench.sweep([{name: Selection(Mode.TOP, k) for name, k in keep.items()} for keep in sweep])
+
+
+@cocotb.test()
+async def frames_wait_at_the_door(dut: Any) -> None:
+    """More frames and marks than there is room for, before the engine is enabled and while it works."""
+    await _start(dut)
+    bench = Testbench(dut, 10)
+    dut.enable_i.value = 0
+    await cycles(dut, 5)
+    frames = bench.frames(8, seed=3)
+    bad = [False, True, True, False, True, False, True, True]
+    for frame, mark in zip(frames, bad, strict=True):
+        bench.send(frame[None], bad=mark)
+    await cycles(dut, 300)
+    dut.enable_i.value = 1
+    await bench.ended(len(frames))
+    traces = bench.expected(frames)
+    for index, mark in enumerate(bad):
+        bench.check(index, traces, index, bad=mark)
 
 
 @cocotb.test()

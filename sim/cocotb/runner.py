@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 RTL = ROOT / "hw" / "rtl"
 BUILD = ROOT / "build" / "cocotb"
 RULES = ROOT / "sim" / "sv" / "pen_axi_rules.sv"  # binds itself to every read master
+POINTS = ROOT / "sim" / "sv" / "pen_cover.sv"  # functional coverage; binds itself to the blocks it is about
 SEED = 1
 
 VERILATE = (
@@ -31,7 +32,10 @@ RUNTIME = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
 WATCH = {  # what PEN_WATCH may ask for: Verilator's options and sources for it
     "": ((), ()),
     "waves": ((), ("verilated_vcd_c",)),
-    "coverage": (("--coverage-line", "--coverage-toggle", "--coverage-expr"), ("verilated_cov",)),
+    "coverage": (
+        ("--coverage-line", "--coverage-toggle", "--coverage-expr", "--coverage-user", str(POINTS)),
+        ("verilated_cov",),
+    ),
 }
 
 

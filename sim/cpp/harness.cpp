@@ -23,6 +23,9 @@
 #if VM_TRACE
 #include "verilated_vcd_c.h"
 #endif
+#if VM_COVERAGE
+#include "verilated_cov.h"
+#endif
 
 // ---- The C interface's data; sim/verilated.py has the same, in the same order ----------------------------------------
 
@@ -196,6 +199,13 @@ public:
     }
 
     void poke(uint64_t offset, const uint8_t* bytes, size_t count) { memory_.poke(offset, bytes, count); }
+
+    // Writes what has been counted, where the model counts.
+    void coverage([[maybe_unused]] const char* file) {
+#if VM_COVERAGE
+        context_.coveragep()->write(file);
+#endif
+    }
 
     // Until it is called without a path, all signals go to a VCD file; cycle n is at times 2n (clock low) and 2n + 1.
     void waves(const char* path) {
@@ -389,7 +399,9 @@ private:
         if (!d.m_axis_tvalid || !d.m_axis_tready) return;
 
         progress_ = now_;
-        if (!run_ || run_->out_frame >= run_->frames || run_->out_frame >= run_->in_frame) {
+        // A frame is complete with its last pixel, though beats that are too many may follow.
+        if (!run_ || run_->out_frame >= run_->frames ||
+            run_->out_frame >= run_->in_frame + (run_->in_pixel >= config_.pixels)) {
             fail("cycle %" PRId64 ": m_axis gives an answer to no frame", now_);
         }
         const int64_t frame = run_->out_frame;
@@ -581,6 +593,8 @@ PEN_API void* pen_create(const PenConfig* config, const uint8_t* image, const in
 }
 
 PEN_API void pen_destroy(void* bench) { delete static_cast<Bench*>(bench); }
+
+PEN_API void pen_coverage(void* bench, const char* file) { static_cast<Bench*>(bench)->coverage(file); }
 
 PEN_API const char* pen_error(void* bench) {
     return bench ? static_cast<Bench*>(bench)->error.c_str() : create_error.c_str();
