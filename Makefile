@@ -68,7 +68,7 @@ report: $(STAMP) ## one HTML page about the recipe's accelerator (RECIPE=..., AR
 .PHONY: sim
 sim: $(STAMP) ## the cocotb regressions on Verilator (ARGS='-k name' for one)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile -m sim --junitxml=build/junit/sim.xml $(ARGS) || { \
-	  echo "sim: the failures again, with waveforms (dump.vcd in build/cocotb); one of them: PEN_WATCH=waves make sim ARGS='-k NAME'"; \
+	  echo "sim: the failures again, with waveforms; above, and in build/junit/sim.xml, each one's file and its command"; \
 	  PEN_WATCH=waves $(BIN)/pytest -n $(JOBS) --dist loadfile -m sim --lf --lfnf=none; exit 1; }
 
 .PHONY: coverage

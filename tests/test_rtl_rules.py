@@ -26,8 +26,8 @@ def run(testcase: str) -> str:
     log.unlink(missing_ok=True)
     try:
         simulate("pen_axi_rules", [RULES], "sim.cocotb.pen_axi_rules", "small", parameters, testcase, log=log)
-    except (RuntimeError, SystemExit):
-        return log.read_text()
+    except (RuntimeError, SystemExit) as error:
+        return "\n".join([log.read_text(), *error.__notes__])
     return ""
 
 
@@ -44,4 +44,7 @@ QUICK = {
     "case", [pytest.param(x, marks=() if x in QUICK else pytest.mark.full) for x in BROKEN], ids=list(BROKEN)
 )
 def test_a_rule_that_is_broken_is_named(case: str) -> None:
-    assert f"{BROKEN[case]}: " in run(case)
+    told = run(case)
+    assert f"{BROKEN[case]}: " in told
+    again = f"PEN_WATCH=waves pytest -m '' 'tests/test_rtl_rules.py::test_a_rule_that_is_broken_is_named[{case}]'"
+    assert f"small-waves/dump.vcd: {again}" in told

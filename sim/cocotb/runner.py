@@ -93,23 +93,27 @@ def simulate(
             timescale=("1ns", "1ps"),
             log_file=folder / "build.log",
         )
-        results = runner.test(
-            test_module=module,
-            hdl_toplevel=top,
-            testcase=testcase,
-            seed=SEED,
-            build_dir=folder,
-            test_dir=folder,
-            timescale=("1ns", "1ps"),
-            log_file=log,
-            waves=watch == "waves",
-            extra_env={
-                "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
-                "COCOTB_LOG_LEVEL": "INFO",
-                **{f"PEN_{name}": str(value) for name, value in parameters.items()},
-                **(environment or {}),
-            },
-        )
+        try:
+            results = runner.test(
+                test_module=module,
+                hdl_toplevel=top,
+                testcase=testcase,
+                seed=SEED,
+                build_dir=folder,
+                test_dir=folder,
+                timescale=("1ns", "1ps"),
+                log_file=log,
+                waves=watch == "waves",
+                extra_env={
+                    "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
+                    "COCOTB_LOG_LEVEL": "INFO",
+                    **{f"PEN_{name}": str(value) for name, value in parameters.items()},
+                    **(environment or {}),
+                },
+            )
+        except (RuntimeError, SystemExit) as error:
+            error.add_note(f"again with waveforms, in {_dump(top, case)}: {_command()}")
+            raise
         if get_results(results)[0] == 0:
             raise RuntimeError(f"{top}, {case}: no test of {module} is named {testcase}")
 
@@ -118,6 +122,17 @@ def build_folder(top: str, case: str) -> Path:
     """Where `simulate` builds and runs this."""
     watch = _watch()
     return BUILD / top / f"{case}{f'-{watch}' if watch else ''}"
+
+
+def _dump(top: str, case: str) -> Path:
+    """Where the waveforms of a bench are."""
+    return BUILD / top / f"{case}-waves" / "dump.vcd"
+
+
+def _command() -> str:
+    """What runs the test that runs now once more, with waveforms."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
+    return f"PEN_WATCH=waves pytest -m '' '{test}'" if test else "PEN_WATCH=waves, and the same call"
 
 
 def _watch() -> str:
