@@ -258,6 +258,12 @@ module pen_axi_read_proof #(
       end
       behind = behind + count_t'(dut.join_words_q);
     end
+    if (dut.enter_valid_q) begin
+      if ((at_q >= behind) && (at_q < behind + count_t'(dut.enter_words_q))) begin
+        found = dut.enter_addr_q[AddrBits-1:ByteBits] + word_t'(at_q - behind) == watch_word_q;
+      end
+      behind = behind + count_t'(dut.enter_words_q);
+    end
   end
 
   // The open commands: words of those up to each, and the watched word among them.
@@ -296,7 +302,8 @@ module pen_axi_read_proof #(
       assert (slot_ok && (open_q + count_t'(dut.seen_q) == open));
       if (dut.u_open.level_q == '0) assert (dut.seen_q == '0);
       else assert (dut.seen_q <= dut.open_last);
-      assert (ever_q || ((open_q == '0) && (flight == '0) && !dut.split_valid_q && !dut.join_valid_q));
+      assert (ever_q || ((open_q == '0) && (flight == '0) && !dut.split_valid_q && !dut.join_valid_q
+                         && !dut.enter_valid_q));
 
       // In flight: what the module counts is what there is, and the dead come first.
       assert ((32'(level_q) <= Outstanding) && (count_t'(dut.flight_q) == flight));
@@ -322,8 +329,20 @@ module pen_axi_read_proof #(
       if (dut.join_valid_q) begin
         assert ((dut.join_words_q != '0) && ((32'(dut.join_words_q) < 4) || (32'(dut.join_words_q) <= MaxBurst)));
         assert (dut.join_addr_q[ByteBits-1:0] == '0);
+        assert (dut.join_limit_q == longest(dut.join_addr_q[11:ByteBits]));
+        assert ((dut.join_spare_q >= 0) == (32'(dut.join_words_q) <= 32'(dut.join_limit_q) + 1));
+        assert (32'(dut.join_spare_q) == 32'(dut.join_limit_q) + 1 - 32'(dut.join_words_q));
         assert (32'(dut.join_room_q) == ((32'(dut.join_words_q) < MaxBurst) ? MaxBurst - 32'(dut.join_words_q) : 0));
         assert (dut.join_end_q == dut.join_addr_q + (AddrBits'(dut.join_words_q) << ByteBits));
+      end
+
+      if (dut.enter_valid_q) begin
+        assert (dut.enter_words_q != '0);
+        assert (dut.enter_addr_q[ByteBits-1:0] == '0);
+        assert (dut.enter_limit_q == longest(dut.enter_addr_q[11:ByteBits]));
+        if (dut.join_valid_q && dut.joins_q) begin
+          assert ((dut.enter_addr_q == dut.join_end_q) && (32'(dut.enter_words_q) <= 32'(dut.join_room_q)));
+        end
       end
 
       // The watched word is on its way.
@@ -347,7 +366,7 @@ module pen_axi_read_proof #(
       split: cover (m_axi_arvalid && dut.split_valid_q && !dut.limit_known_q);
       watched: cover (data_valid_o && watch_q && watch_last_q && (at_q == '0) && !lost_o);
       recovered: cover (beat && !lost_o && dead_q[0]);
-      joined: cover ((JoinAbove == 0) || (take && dut.join_valid_q && !dut.join_leaves && !lost_o));
+      joined: cover ((JoinAbove == 0) || (dut.take && dut.join_valid_q && !dut.join_leaves && !lost_o));
       timed_out: cover (timeout_o);
     end
   end

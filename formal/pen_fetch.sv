@@ -23,6 +23,7 @@ module pen_fetch_proof #(
     input logic                 rst_ni,
     input logic                 start_i,
     input logic [IndexBits-1:0] count_i,
+    input logic                 exact_i,
     input logic [IndexBits-1:0] pinned_i,
     input logic [AddrBits-1:0]  base_i,
     input logic [1:0]           stride_i,
@@ -240,7 +241,8 @@ module pen_fetch_proof #(
   always_comb begin
     if (begun_q) begin
       assert (32'(dut.state_q) <= 4);
-      assert (32'(dut.lane_q) < Filters);
+      assert ((32'(dut.end_lane_q) < Filters) || !open_o);
+      assert ((dut.lane_q <= dut.end_lane_q) || (dut.lane_q == '0));
       assert ((dut.asked_q == '0) || ((dut.state_q == 3'd3) && (dut.asked_q == (2'd1 << fill_q))));
       assert (count_t'(dut.occupied_q) == count_t'(filling_q[0]) + count_t'(filling_q[1]) + count_t'(used_q[0])
                                           + count_t'(used_q[1]));

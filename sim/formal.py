@@ -107,6 +107,7 @@ PROOFS = (
             Mutant("pen_axi_read", "((AddrBits'(limit_q) + 1'b1) << ByteBits)", "(AddrBits'(limit_q) << ByteBits)"),
             Mutant("pen_axi_read", "beat && (owed_q == '0) && !lost_q", "beat && !lost_q"),
             Mutant("pen_axi_read", "cmd_ready_o = open_ready && (", "cmd_ready_o = ("),
+            Mutant("pen_axi_read", "if (take) enter_valid_q <= 1'b0;", ""),
             Mutant("pen_axi_read", "if (!rst_ni) ar_valid_q <= 1'b0;", ""),
             Mutant("pen_axi_read", "if (!rst_ni || lost_q) split_valid_q", "if (!rst_ni) split_valid_q"),
             Mutant("pen_axi_read", "silent_q >= timeout_i", "silent_q > timeout_i"),
@@ -119,7 +120,7 @@ PROOFS = (
         {"JoinAbove": 1},
         mutants=(
             Mutant("pen_axi_read", "(JoinAbove > 0) && (cmd_addr_i == join_end_q) && (32'", "(JoinAbove > 0) && (32'"),
-            Mutant("pen_axi_read", "join_words_q <= join_words_q + (LengthBits + 1)'(cmd_words_i);", ""),
+            Mutant("pen_axi_read", "join_words_q <= join_words_q + (LengthBits + 1)'(enter_words_q);", ""),
         ),
         search=12,
         quick=False,

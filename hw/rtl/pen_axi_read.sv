@@ -4,7 +4,7 @@
 //   Commands   `cmd_addr_i` is aligned to the bus, `cmd_words_i` is at least 1. Up to `Commands` of them are between their
 //              acceptance and their last word, so that the bursts of the next ones are requested while data of earlier
 //              ones still returns: commands that follow each other lose no bus cycle as long as `Outstanding` covers the
-//              memory's latency.
+//              memory's latency. One at most is taken every second cycle.
 //   Bursts     INCR, full bus width, at most `MaxBurst` beats, never across a 4 KB boundary; as long as these rules
 //              allow, from the command's first word on. A command of one burst issues in one cycle, the further bursts
 //              of a longer command every second cycle (the split arithmetic is registered).
@@ -12,7 +12,7 @@
 //              is joined by those that continue it in memory, up to `MaxBurst` words: they share a burst. The wait
 //              ends when a command comes that does not continue it, or when fewer words are in flight. 0: no joining.
 //   In flight  at most `Outstanding` bursts between their request and their last beat. No IDs: data comes in order.
-//   Latency    ARVALID of a command that finds the module idle: 3 cycles after the one in which it is taken. Data passes
+//   Latency    ARVALID of a command that finds the module idle: 4 cycles after the one in which it is taken. Data passes
 //              in the cycle in which the bus delivers it.
 //   Data       one word per `data_valid_o`, in address order within a command and in order of commands, tagged with the
 //              command's tag; `data_last_o` marks the last word of a command. There is no back-pressure: RREADY is
@@ -106,6 +106,7 @@ module pen_axi_read #(
   logic [WordsBits-1:0] open_last;  // its words, less one
   logic [WordsBits-1:0] seen_q;  // words of the oldest one that have come
   logic lost_q;                  // given up
+  logic put;                     // a command enters
   logic [$clog2(Commands+1)-1:0] unused_open_level;
 
   pen_fifo #(
@@ -114,7 +115,7 @@ module pen_axi_read #(
   ) u_open (
       .clk_i,
       .rst_ni,
-      .valid_i(cmd_valid_i && cmd_ready_o),
+      .valid_i(put),
       .ready_o(open_ready),
       .data_i ({cmd_tag_i, cmd_words_i - 1'b1}),
       .valid_o(open_valid),
@@ -123,34 +124,67 @@ module pen_axi_read #(
       .level_o(unused_open_level)
   );
 
+  // Longest burst, less one, that starts at a word of a page: to the end of the page, at most MaxBurst.
+  function automatic logic [BurstBits-1:0] longest(input logic [PageBits-1:0] word);
+    logic [PageBits-1:0] to_page_end;
+    to_page_end = ~word;  // words of the page after this one
+    return (32'(to_page_end) + 1 < MaxBurst) ? BurstBits'(to_page_end) : BurstBits'(MaxBurst - 1);
+  endfunction
+
+  // ---- The command that has entered: whether it may join the one before is worked out on its way in ------------------
+  logic enter_valid_q, joins_q;
+  logic [AddrBits-1:0] enter_addr_q;
+  logic [WordsBits-1:0] enter_words_q;
+  logic [BurstBits-1:0] enter_limit_q;  // longest burst, less one, that may start there
+  logic take;
+  logic [AddrBits-1:0] join_end_q;   // one past the command taken last
+  logic [BurstBits:0] join_room_q;   // words that may still join it
+
+  assign cmd_ready_o = open_ready && (!enter_valid_q || lost_q);
+  assign put         = cmd_valid_i && cmd_ready_o;
+
+  always_ff @(posedge clk_i) begin
+    if (take) enter_valid_q <= 1'b0;
+    if (put) begin
+      enter_valid_q <= 1'b1;
+      enter_addr_q  <= cmd_addr_i;
+      enter_words_q <= cmd_words_i;
+      enter_limit_q <= longest(cmd_addr_i[11:ByteBits]);
+      // Until it is taken, only what it compares with may leave; then there is nothing to join.
+      joins_q <= (JoinAbove > 0) && (cmd_addr_i == join_end_q) && (32'(cmd_words_i) <= 32'(join_room_q));
+    end
+    if (!rst_ni || lost_q) enter_valid_q <= 1'b0;
+  end
+
   // ---- The command that waits to be split, and those that have joined it --------------------------------------------
-  logic join_valid_q, joins, join_hold, join_leaves, join_starts, split_ready, take;
-  logic [AddrBits-1:0] join_addr_q, join_end_q;
+  logic join_valid_q, join_hold, join_leaves, join_starts, split_ready;
+  logic [AddrBits-1:0] join_addr_q;
   logic [LengthBits:0] join_words_q;  // one more bit than any command needs
-  logic [BurstBits:0] join_room_q;    // words that may still join
+  logic [BurstBits-1:0] join_limit_q; // longest burst, less one, that may start there
+  logic signed [LengthBits+1:0] join_spare_q;  // words that such a burst has more; below 0 it does not hold the command
 
   logic [FlightBits-1:0] flight_words_q;  // requested and not yet come
 
-  // `cmd_ready_o` leaves `cmd_valid_i` out: what it would be for a command that is not offered does not matter.
-  assign joins       = (JoinAbove > 0) && (cmd_addr_i == join_end_q) && (32'(cmd_words_i) <= 32'(join_room_q));
-  assign join_hold   = (JoinAbove > 0) && (32'(flight_words_q) >= JoinAbove) && (!cmd_valid_i || joins);
+  assign join_hold   = (JoinAbove > 0) && (32'(flight_words_q) >= JoinAbove) && (!enter_valid_q || joins_q);
   assign join_leaves = join_valid_q && split_ready && !join_hold;
   assign join_starts = !join_valid_q || join_leaves;
-  assign cmd_ready_o = open_ready && (!join_valid_q || split_ready || joins || lost_q);
-  assign take        = cmd_valid_i && cmd_ready_o;
+  assign take        = enter_valid_q && (!join_valid_q || split_ready || joins_q);
 
   always_ff @(posedge clk_i) begin
     if (join_leaves) join_valid_q <= 1'b0;
     if (take) begin
       join_valid_q <= 1'b1;
-      join_end_q   <= cmd_addr_i + (AddrBits'(cmd_words_i) << ByteBits);
+      join_end_q   <= enter_addr_q + (AddrBits'(enter_words_q) << ByteBits);
       if (join_starts) begin
-        join_addr_q  <= cmd_addr_i;
-        join_words_q <= (LengthBits + 1)'(cmd_words_i);
-        join_room_q  <= (32'(cmd_words_i) < MaxBurst) ? (BurstBits + 1)'(MaxBurst - 32'(cmd_words_i)) : '0;
+        join_addr_q  <= enter_addr_q;
+        join_limit_q <= enter_limit_q;
+        join_words_q <= (LengthBits + 1)'(enter_words_q);
+        join_spare_q <= (LengthBits + 2)'(enter_limit_q) + 1'b1 - (LengthBits + 2)'(enter_words_q);
+        join_room_q  <= (32'(enter_words_q) < MaxBurst) ? (BurstBits + 1)'(MaxBurst - 32'(enter_words_q)) : '0;
       end else begin
-        join_words_q <= join_words_q + (LengthBits + 1)'(cmd_words_i);
-        join_room_q  <= join_room_q - (BurstBits + 1)'(cmd_words_i);
+        join_words_q <= join_words_q + (LengthBits + 1)'(enter_words_q);
+        join_spare_q <= join_spare_q - (LengthBits + 2)'(enter_words_q);
+        join_room_q  <= join_room_q - (BurstBits + 1)'(enter_words_q);
       end
     end
     if (!rst_ni || lost_q) join_valid_q <= 1'b0;
@@ -171,13 +205,6 @@ module pen_axi_read #(
   logic [BurstBits-1:0] ar_len_q, ar_len_d;
   logic record_ready, issue;
 
-  // Longest burst, less one, that starts at a word of a page: to the end of the page, at most MaxBurst.
-  function automatic logic [BurstBits-1:0] longest(input logic [PageBits-1:0] word);
-    logic [PageBits-1:0] to_page_end;
-    to_page_end = ~word;  // words of the page after this one
-    return (32'(to_page_end) + 1 < MaxBurst) ? BurstBits'(to_page_end) : BurstBits'(MaxBurst - 1);
-  endfunction
-
   assign issue       = split_valid_q && limit_known_q && record_ready && (!ar_valid_q || m_axi_arready) && !lost_q;
   assign split_ready = !split_valid_q || (issue && final_q);
 
@@ -193,8 +220,8 @@ module pen_axi_read #(
       limit_known_d = 1'b1;
       addr_d        = join_addr_q;
       left_d        = LengthBits'(join_words_q - 1'b1);
-      limit_d       = longest(join_addr_q[11:ByteBits]);
-      final_d       = join_words_q <= (LengthBits + 1)'(longest(join_addr_q[11:ByteBits])) + 1'b1;
+      limit_d       = join_limit_q;
+      final_d       = join_spare_q >= 0;
     end else if (issue) begin
       limit_known_d = 1'b0;
       addr_d        = addr_q + ((AddrBits'(limit_q) + 1'b1) << ByteBits);

@@ -627,7 +627,7 @@ module pen_engine #(
   logic [IndexBits-1:0] selected, push, listed, listed_left_q;
   logic                 listed_valid_q;
   logic [FilterAddrBits-1:0] listed_q;
-  logic                 all_q, above_q, ranked_q;
+  logic                 all_q, above_q, exact_q, ranked_q;
   logic [IndexBits-1:0] count_q, wanted_q;
   logic signed [ScoreBits-1:0] threshold_q;
 
@@ -661,6 +661,7 @@ module pen_engine #(
     if (swap) begin
       all_q <= all;
       above_q <= above;
+      exact_q <= all || !above;
       ranked_q <= !all && (count != built.pinned);
       wanted_q <= count - built.pinned;
       count_q <= count;
@@ -850,6 +851,7 @@ module pen_engine #(
     .rst_ni,
     .start_i(start),
     .count_i(count_q),
+    .exact_i(exact_q),
     .pinned_i(step_q.pinned),
     .pinned_row_i(step_q.pinned_row),
     .pinned_rows_i(step_q.pinned_rows),

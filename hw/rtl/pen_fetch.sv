@@ -13,6 +13,9 @@
 // fetch. `group_weight_o` tells where the group's weights begin, in the bank's half or, with the top bit, in its table of
 // pinned weights from row `pinned_row_i` on.
 //
+// With `exact_i` there are `count_i` filters, no fewer. Then, if none is pinned and `Filters` is a power of two, the group
+// that is not full is the first one: nothing is computed while the first group is fetched, so it had better be small.
+//
 // `start_i` begins a layer of `count_i` chosen filters (0 is allowed: no group comes), or of fewer: `end_i` says that no
 // filter comes any more, after those that are offered. `open_o` shows from then on that groups of the layer are still to
 // come or in use. `words_o` counts the bus words asked for since the start. It comes only when every group of the layer
@@ -46,6 +49,7 @@ module pen_fetch #(
   // Layer
   input  logic                            start_i,
   input  logic [IndexBits-1:0]            count_i,
+  input  logic                            exact_i,
   input  logic [IndexBits-1:0]            pinned_i,
   input  logic [RowBits-1:0]              pinned_row_i,
   input  logic [RowBits-1:0]              pinned_rows_i,  // of one group
@@ -114,6 +118,8 @@ module pen_fetch #(
     logic [4:0]          shift;
   } filter_t;
 
+  localparam bit OddFirst = (Filters > 1) && ((Filters & (Filters - 1)) == 0);
+
   typedef enum logic [2:0] {Wait, Look, Keep, Run, Command} state_e;
   state_e state_q;
 
@@ -122,7 +128,7 @@ module pen_fetch #(
   logic [1:0]           issued_q;              // per half: all commands are out
   logic [1:0][15:0]     pending_q;             // per half: commands whose data is not complete
   logic [IndexBits-1:0] left_q;                // filters of the layer that have not been given a lane
-  logic [LaneBits-1:0]  lane_q;
+  logic [LaneBits-1:0]  lane_q, end_lane_q;    // the current one; the last one of a full group, or of an odd first one
   logic [1:0][LaneBits-1:0] last_lane_q;
   logic [IndexBits-1:0] filter_q, run_q;
   logic [IndexBits-1:0] pinned_left_q;         // filters of the stream that are still to come and pinned
@@ -148,7 +154,7 @@ module pen_fetch #(
   assign chosen_ready_o = (state_q == Wait) && (left_q != '0) && ((lane_q != '0) || (occupied_q != 2'd2));
   assign cmd_take = cmd_valid_o && cmd_ready_i;
   assign runs_end = pinned_q || (run_q == runs_i);
-  assign lane_end = (lane_q == LaneBits'(Filters - 1)) || (left_q == '0) || (pinned_q && (pinned_left_q == '0));
+  assign lane_end = (lane_q == end_lane_q) || (left_q == '0) || (pinned_q && (pinned_left_q == '0));
 
   pen_rom #(
     .Width($bits(filter_t)),
@@ -214,6 +220,7 @@ module pen_fetch #(
         if (runs_end) begin
           lane_q <= lane_end ? '0 : lane_q + 1'b1;
           if (lane_end) begin
+            end_lane_q <= LaneBits'(Filters - 1);
             issued_q[fill_q] <= 1'b1;
             row_q <= row_q + pinned_rows_i;
             fill_q <= !fill_q;
@@ -253,6 +260,7 @@ module pen_fetch #(
       pinned_left_q <= pinned_i;
       row_q <= pinned_row_i;
       lane_q <= '0;
+      end_lane_q <= (OddFirst && exact_i && (pinned_i == '0)) ? LaneBits'(count_i - 1'b1) : LaneBits'(Filters - 1);
       words_o <= '0;
     end
     if (!rst_ni) begin

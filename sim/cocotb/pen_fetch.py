@@ -44,6 +44,7 @@ class Layer:
     pinned: int = 0  # of the chosen ones, the first
     pinned_row: int = 0
     pinned_rows: int = 1
+    exact: bool = False  # as many filters come as are announced
 
 
 def filters(seed: int = 1) -> list[Filter]:
@@ -147,7 +148,7 @@ class Testbench:
             await RisingEdge(dut.clk_i)
 
     # -- a layer ------------------------------------------------------------------------------------------------------
-    def draw(self, count: int, runs: int, pinned: int = 0) -> Layer:
+    def draw(self, count: int, runs: int, pinned: int = 0, *, exact: bool = False) -> Layer:
         """A random layer of `count` chosen filters, `pinned` of them pinned, and up to `runs` runs."""
         total = self.rng.randint(max(count, 1), 20)
         edges = sorted(self.rng.sample(range(self.words + 1), 2 * min(runs, (self.words + 1) // 2)))
@@ -160,11 +161,14 @@ class Testbench:
             pinned,
             self.rng.randrange(PINNED_ROWS // 2),
             self.rng.randint(1, 3),
+            exact,
         )
 
     def groups(self, layer: Layer) -> list[list[int]]:
-        """The chosen filters, group by group."""
-        parts = layer.chosen[: layer.pinned], layer.chosen[layer.pinned :]
+        """The chosen filters, group by group; of an exact number with none pinned, the odd group is the first."""
+        odd = len(layer.chosen) % self.lanes if layer.exact and self.lanes & (self.lanes - 1) == 0 else 0
+        first = layer.pinned or odd
+        parts = layer.chosen[:first], layer.chosen[first:]
         return [part[i : i + self.lanes] for part in parts for i in range(0, len(part), self.lanes)]
 
     def pinned_groups(self, layer: Layer) -> int:
@@ -191,6 +195,7 @@ class Testbench:
                     self.commands.expect([{"addr": addr, "words": end - first, "tag": tag}])
         dut.start_i.value = 1
         dut.count_i.value, dut.runs_i.value = len(layer.chosen) + surplus, len(layer.runs)
+        dut.exact_i.value = int(layer.exact)
         dut.pinned_i.value, dut.pinned_row_i.value = layer.pinned, layer.pinned_row
         dut.pinned_rows_i.value = layer.pinned_rows
         dut.base_i.value, dut.stride_i.value, dut.filter_base_i.value = layer.base, layer.stride, layer.filter_base
@@ -298,8 +303,8 @@ async def groups_are_fetched_ahead(dut: Any, pause: float, slow: int) -> None:
     await _start(dut)
     bench = Testbench(dut, 1, pause)
     shapes = [(0, 2), (1, 1), (bench.lanes, 2), (bench.lanes + 1, 0), (7, 1), (0, 0), (13, 3), (20, 2)]
-    for count, runs, part in ((*shape, part) for part in (0.0, 0.4, 1.0) for shape in shapes):
-        layer = bench.draw(count, runs, round(part * count))
+    for number, (count, runs, part) in enumerate((*shape, part) for part in (0.0, 0.4, 1.0) for shape in shapes):
+        layer = bench.draw(count, runs, round(part * count), exact=part == 0.0 or number % 2 == 0)
         await bench.begin(layer)
         await bench.compute(layer, slow=slow)
 

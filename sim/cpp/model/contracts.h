@@ -67,8 +67,10 @@ constexpr int64_t kEndToFetch = 1;  // from the end of the choice to the end of 
 constexpr int64_t kDataToGroup = 1;  // from a group's last word to its first pass
 constexpr int64_t kDoneToFetch = 1;  // from a group's last beat to the first filter of the next but one
 
-// pen_axi_read: from a command taken to its leaving, at least; from there to its first burst; between bursts of a
+// pen_axi_read: from a command's entry to where it may join the one before, and so leave the way in; from there to its
+// leaving, at least; from there to its first burst; between bursts of a
 // command; from a burst's end to one that waits for its place; from a burst issued to its request on the bus
+constexpr int64_t kCommandEnters = 1;
 constexpr int64_t kCommandHeld = 1;
 constexpr int64_t kCommandToBurst = 1;
 constexpr int64_t kBurstToBurst = 2;

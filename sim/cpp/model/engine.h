@@ -187,9 +187,11 @@ private:
         // ---- Groups --------------------------------------------------------------------------------------------------
         const auto count = static_cast<int64_t>(filters_.size());
         groups_.clear();
+        const bool odd_first = shape.pinned == 0 && !shape.above && (shape_.lanes & (shape_.lanes - 1)) == 0;
         for (int64_t at = 0; at < count;) {
             const int64_t limit = at < shape.pinned ? std::min(shape.pinned, count) : count;
-            const int64_t size = std::min(shape_.lanes, limit - at);
+            const int64_t odd = odd_first && at == 0 ? count % shape_.lanes : 0;
+            const int64_t size = odd > 0 ? odd : std::min(shape_.lanes, limit - at);
             groups_.push_back({at, size, at < shape.pinned});
             at += size;
         }

@@ -47,39 +47,13 @@ public:
 
     // Give a command that is offered from cycle `offered` on; the cycle in which it is taken.
     int64_t command(int64_t offered, uint64_t address, int64_t words) {
-        int64_t taken = offered;
-        if (held_) {
-            const int64_t alone = leave_alone();
-            const bool joins = shape_.join_above > 0 && address == held_end_ && held_count_ + words <= shape_.max_burst;
-            if (alone < offered) {
-                leave(alone);
-            } else if (!joins) {
-                taken = std::max({held_since_, split_free_, offered});
-                leave(taken);
-            } else {
-                const size_t full = place_that_frees();
-                const bool waits_for_itself = full != kNone && full >= last_words_.size();
-                if (!waits_for_itself) {
-                    if (full != kNone) taken = std::max(taken, last_words_[full] + contract::kWordSeen);
-                    if (taken < alone) {
-                        held_count_ += words;
-                        held_end_ = address + static_cast<uint64_t>(words * shape_.bus_bytes);
-                        held_since_ = taken + contract::kCommandHeld;
-                        held_words_.push_back(words);
-                        return taken;
-                    }
-                }
-                leave(alone);
-            }
-        }
+        int64_t taken = std::max(offered, entered_ + 1);
         const size_t full = place_that_frees();
-        if (full != kNone) taken = std::max(taken, last_words_[full] + contract::kWordSeen);
-        held_ = true;
-        held_address_ = address;
-        held_end_ = address + static_cast<uint64_t>(words * shape_.bus_bytes);
-        held_count_ = words;
-        held_since_ = taken + contract::kCommandHeld;
-        held_words_.assign(1, words);
+        if (full != kNone) {
+            if (full >= last_words_.size()) flush();  // it waits for itself
+            taken = std::max(taken, last_words_[full] + contract::kWordSeen);
+        }
+        entered_ = enter(taken + contract::kCommandEnters, address, words);
         return taken;
     }
 
@@ -97,6 +71,32 @@ public:
 private:
     static constexpr size_t kNone = static_cast<size_t>(-1);
     static constexpr uint64_t kPage = 4096;
+
+    // A command that is on its way in joins the one that waits, or waits itself, from cycle `offered` on; the cycle in
+    // which it does.
+    int64_t enter(int64_t offered, uint64_t address, int64_t words) {
+        int64_t taken = offered;
+        if (held_) {
+            const int64_t alone = leave_alone();
+            const bool joins = shape_.join_above > 0 && address == held_end_ && held_count_ + words <= shape_.max_burst;
+            if (joins && taken < alone) {
+                held_count_ += words;
+                held_end_ = address + static_cast<uint64_t>(words * shape_.bus_bytes);
+                held_since_ = taken + contract::kCommandHeld;
+                held_words_.push_back(words);
+                return taken;
+            }
+            if (alone >= taken && !joins) taken = std::max({held_since_, split_free_, taken});
+            leave(std::min(alone, taken));
+        }
+        held_ = true;
+        held_address_ = address;
+        held_end_ = address + static_cast<uint64_t>(words * shape_.bus_bytes);
+        held_count_ = words;
+        held_since_ = taken + contract::kCommandHeld;
+        held_words_.assign(1, words);
+        return taken;
+    }
 
     // The command whose last word makes room for the one that is given now.
     size_t place_that_frees() const {
@@ -197,6 +197,7 @@ private:
     uint64_t held_address_ = 0, held_end_ = 0;
     int64_t held_count_ = 0;  // words
     int64_t held_since_ = 0;  // first cycle in which it may leave
+    int64_t entered_ = kLongAgo;  // cycle in which the last command left the way in
     std::vector<int64_t> held_words_;  // of each command in it
     int64_t split_free_ = kLongAgo;    // first cycle in which the next may leave
     int64_t last_issue_ = kLongAgo, last_length_ = 0;
