@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.infer_shapes import InferShapes
 
 from hw.design import MAX_KERNEL, DesignError
 
@@ -24,8 +25,12 @@ QUANT_DOMAIN = "qonnx.custom_op.general"
 
 def rewrite(wrapper: ModelWrapper) -> bool:
     """Apply all rewrites; whether anything has changed. Raises `DesignError` naming the layer."""
-    changed = [one(wrapper) for one in REWRITES]
-    return any(changed)
+    changed = False
+    for one in REWRITES:
+        if one(wrapper):
+            changed = True
+            wrapper.model = wrapper.transform(InferShapes()).model  # for those behind it
+    return changed
 
 
 # -- one dimension -----------------------------------------------------------------------------------------------------

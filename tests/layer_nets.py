@@ -309,6 +309,26 @@ ACCEPTED: tuple[Case, ...] = (
         ("Pad",),
     ),
     Case(
+        "ZeroPadding",
+        {"left": 1, "behind": "AveragePool"},
+        lambda: Net(
+            *(identity(), nn.ZeroPad2d((1, 0, 1, 1)), conv(1, 2), plain_relu()),
+            *(nn.AvgPool2d(2), relu(bit_width=7), nn.Flatten(), linear(2 * 4 * 4, 3)),
+            shape=(1, 8, 9),
+        ),
+        ("Pad", "AveragePool"),
+    ),
+    Case(
+        "ZeroPadding",
+        {"left": 1, "behind": "Concat"},
+        lambda: Net(
+            *(identity(), nn.ZeroPad2d((1, 0, 1, 1)), conv(2, 4), relu()),
+            *(Branches(4, 3, 2), conv(5, 3), relu(), nn.Flatten(), linear(3 * 4 * 3, 3)),
+            shape=(2, 6, 6),
+        ),
+        ("Pad", "Concat"),
+    ),
+    Case(
         "Transpose",
         {"before": "Dense"},
         lambda: Net(
