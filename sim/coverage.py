@@ -144,8 +144,8 @@ def total(found: Mapping[str, Mapping[str, Share]]) -> dict[str, Share]:
     return {kind: sum((module[kind] for module in found.values()), Share(0, 0)) for kind in kinds}
 
 
-def markdown(counts: Mapping[Point, int], waived: Sequence[Waiver]) -> str:
-    """A page: shares by module, waivers with their reasons, and the lines that were not reached."""
+def markdown(counts: Mapping[Point, int], waived: Sequence[Waiver], note: str = "") -> str:
+    """A page: `note`, shares by module, waivers with their reasons, and the lines that were not reached."""
     found = shares(counts, waived)
     kinds = list(dict.fromkeys(KINDS.values()))
     rows = [*found.items(), ("**all**", total(found))]
@@ -155,6 +155,7 @@ def markdown(counts: Mapping[Point, int], waived: Sequence[Waiver]) -> str:
         "Made by `make coverage`: the cocotb regressions (`make sim`) and, for functional points, random designs and",
         "faults in emitted RTL, merged.",
         "",
+        *([note, ""] if note else []),
     ]
     page += [f"| module | {' | '.join(kinds)} |", "|---|" + "---:|" * len(kinds)]
     page += [f"| {name} | {' | '.join(str(row[kind]) for kind in kinds)} |" for name, row in rows]
@@ -198,6 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sim.coverage", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="shares in percent")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the page")
+    parser.add_argument("--note", default="", metavar="TEXT", help="for the page: what was run, if not all")
     parser.add_argument("--clear", action="store_true", help="only forget what was counted")
     chosen = parser.parse_args(arguments)
     if chosen.clear:
@@ -216,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
         chosen.json.write_text(json.dumps({kind: x.percent for kind, x in total(found).items()}, indent=1) + "\n")
     if chosen.markdown:
-        chosen.markdown.write_text(markdown(counts, waived))
+        chosen.markdown.write_text(markdown(counts, waived, chosen.note))
     return 0
 
 
