@@ -1,11 +1,14 @@
 """What residual networks take on the engine, with the first convolution of every block lazy.
 
-    python bench/residual.py [--json FILE] [--rtl]
+    python bench/residual.py [--json FILE] [--rtl] [--trained]
 
 ResNets for 32 x 32 images with random weights from seed 1, on the engine and memory of recipes/cifar10_resnet8.toml,
 and the first of 4 random frames. Cycles are the cycle model's, from the start of the first layer to the end of the
 last; with ``--rtl`` those of the RTL are compared for ResNet-8, and its answers with the golden model's. *Best* is the
 least that multipliers and bus allow: max(active MACs / multipliers, bytes / bus bytes per cycle) of every layer, added.
+
+``--trained`` adds the recipe's own ResNet-8, trained if it is not yet (a quarter of an hour): accuracy on all test
+images of CIFAR-10, from PENSTOCK_DATA, and mean bytes and cycles of a frame.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import JsonValue
+from rich.console import Console
 
 from bench.engine import limit
 from bench.table import Report, parser
-from flow.convert import Fitting, Plan, convert, fit_predictors, integer_frames, with_predictors
+from flow.convert import Fitting, Plan, convert, fit_predictors, integer_frames, keep_share, with_predictors
 from flow.network import channels_last
 from flow.recipe import LayerSection, load
+from flow.steps import ACCURACY, Flow, TrainedAccuracy
+from flow.workspace import Workspace
 from hw import qonnx
 from hw.design import Design, IntArray, Source
 from hw.emit import emit
@@ -62,10 +68,34 @@ def lazy_design(name: str) -> tuple[Design, IntArray]:
     return with_predictors(dense, recipe, plan, fit_predictors(dense, plan, Fitting(recipe, integers))), integers
 
 
+def on_images(report: Report) -> list[JsonValue]:
+    """The recipe's network on all test images, with each share of the filters inside its blocks."""
+    recipe = load(RECIPE)
+    flow = Flow(recipe, Workspace(Path("build") / recipe.name), Console())
+    flow.run(hardware=False)
+    design, labels = flow.design, flow.data.test_y
+    floating = TrainedAccuracy.model_validate_json(flow.path(ACCURACY).read_text()).floating
+    report.row(f"trained {recipe.name}, floating point: accuracy", f"{100 * floating:.2f} %")
+    frames, rows = integer_frames(flow.graph, channels_last(flow.data.test_x)), list[JsonValue]()
+    for share in SHARES:
+        keep = keep_share(design, share)
+        run = golden.run(design, frames, keep, maps=False)
+        took = CycleModel(design, flow.memory).alone(Masks.of(design, run, keep))
+        accuracy = float((run.outputs.argmax(axis=1) == labels).mean())
+        cycles, size = float(took.engine.mean()), float(took.bytes.mean())
+        report.row(
+            f"trained {recipe.name}, {share:.0%} inside: accuracy, cycles, bytes",
+            f"{100 * accuracy:.2f} %, {cycles:,.0f}, {size:,.0f}",
+        )
+        rows.append({"share": share, "accuracy": accuracy, "cycles": cycles, "bytes": size, "float": floating})
+    return rows
+
+
 def main() -> int:
     """Measure both networks."""
     options = parser(__doc__ or "")
     options.add_argument("--rtl", action="store_true", help="compare with the RTL too, for ResNet-8")
+    options.add_argument("--trained", action="store_true", help="the recipe's network on all test images, too")
     arguments = options.parse_args()
     torch.set_num_threads(1)
     report, figures = Report("residual networks"), list[JsonValue]()
@@ -95,7 +125,8 @@ def main() -> int:
             report.equal(f"{name}: answers of the RTL", np.array_equal(rtl.outputs, run.outputs))
             same = all(np.array_equal(a.cycles, b.cycles) for a, b in zip(streamed.layers, rtl.layers, strict=True))
             report.equal(f"{name}: cycles of every layer in the RTL", same)
-    return report.finish({"seed": SEED, "runs": figures}, arguments.json)
+    trained = on_images(report) if arguments.trained else []
+    return report.finish({"seed": SEED, "runs": figures, "trained": trained}, arguments.json)
 
 
 if __name__ == "__main__":
